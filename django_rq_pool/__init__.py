@@ -1,0 +1,46 @@
+"""A pool of RQ workers for Django: one preloaded manager, many queue groups.
+
+Importable without configured settings; what needs them is imported when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+__version__ = "0.1.0"
+
+__all__ = ["__version__", "run_pool"]
+
+
+def run_pool(
+    counts: Mapping[str, object] | None = None,
+    *,
+    name: str | None = None,
+    environment: str | None = None,
+    burst: bool = False,
+    preload: Iterable[str] | None = None,
+) -> int:
+    """Runs a pool in this process until a signal ends it, as ``manage.py rqpool`` does.
+
+    Call it in the main thread of a script, after ``django.setup()`` and before anything that
+    starts threads or opens sockets: workers are forked from this process as it is then.
+
+    Args:
+        counts: the counts, in the grammar of the setting ``RQ_POOL``; None looks for them where
+            the command does.
+        name: the name of the pool; None takes the project's.
+        environment: the section of the counts that overrides the others; None asks
+            ``RQ_POOL_ENV``, then ``DJANGO_ENV``.
+        burst: end when every worker has found its queues empty.
+        preload: modules to import before the first fork; None takes ``RQ_POOL_PRELOAD``.
+
+    Returns:
+        An exit status: 0 when the pool was told to end, or has finished in burst mode.
+
+    Raises:
+        django_rq_pool.groups.CountsError: the counts cannot be used. Nothing was started.
+    """
+    from . import conf, pool
+
+    configuration = conf.configure(counts=counts, name=name, environment=environment)
+    return pool.run(configuration, burst=burst, preload=preload)

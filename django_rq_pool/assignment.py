@@ -1,0 +1,60 @@
+"""The assignment: all that the manager hands to a worker when it forks it.
+
+Rule of the room: data only. It is what keeps the manager free of RQ and the worker free of the
+manager.
+"""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import string
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .groups import QueueGroup
+from .lifeline import Lifeline
+from .reports import Reports
+from .scoreboard import Slot
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One worker's part in the pool.
+
+    Attributes:
+        pool: the name of the pool.
+        group: the queue group to serve.
+        number: its place in the group, from 1.
+        name: its name in Redis.
+        burst: leave when the queues are empty.
+        slot: where it shows what it is doing.
+        reports: where it tells the manager what happens to it.
+        lifeline: ends when the manager does.
+    """
+
+    pool: str
+    group: QueueGroup
+    number: int
+    name: str
+    burst: bool
+    slot: Slot
+    reports: Reports
+    lifeline: Lifeline
+
+
+RunWorker = Callable[[Assignment], int]
+"""Lives a worker's life in its own process and returns its exit code. Signals are blocked when it
+is called."""
+
+_NAME_CHARACTERS = string.ascii_letters + string.digits + "_-,.:@+*"
+
+
+def worker_name(pool: str, group: str, number: int) -> str:
+    """A name that people can read and no other worker has, on any host, before or after.
+
+    Redis refuses white space and control characters in the name of a client, and a dashboard's
+    addresses a slash, so whatever else a queue is called by becomes an underscore.
+    """
+    readable = f"{pool}.{socket.gethostname()}.{group}.{number}-{secrets.token_hex(4)}"
+    return "".join(char if char in _NAME_CHARACTERS else "_" for char in readable)

@@ -1,0 +1,147 @@
+"""Fetch: a job's way from its queue to one worker, in one atomic step that leaves a trace.
+
+Rule of the room: Redis lists and their keys; nothing of RQ. A job is moved from its queue to the
+worker's own in-flight list and never merely popped, so at each instant it stands in one of them.
+
+Several queues are watched by one blocked connection for each (``BLMOVE`` knows one source). The
+first answer wins, the others are called off by ``CLIENT UNBLOCK``, which is atomic: either a job
+came or none did. A second job that came meanwhile goes back to the head of its queue.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ConnectionError
+
+Wait = Callable[[list[int], float], set[int]]
+"""Waits on descriptors for so many seconds; returns the readable ones, or none when there is
+something else to heed, such as a signal."""
+
+_TAKE = """
+for i = 1, #KEYS - 1 do
+    local job = redis.call('LMOVE', KEYS[i], KEYS[#KEYS], 'LEFT', 'RIGHT')
+    if job then
+        return {KEYS[i], job}
+    end
+end
+return false
+"""
+
+
+_CALL_OFF_LIMIT = 5.0
+"""Seconds within which a line must answer when it is called off; normally it takes one trip."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    queue_key: str
+    job_id: str
+
+
+class _Line:
+    """A connection that waits on one queue at a time."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        connection.send_command("CLIENT", "ID")
+        self.client_id: int = connection.read_response()
+
+    def fileno(self) -> int:
+        return int(self.connection._get_socket().fileno())
+
+
+class Fetcher:
+    """Takes jobs for one worker.
+
+    Args:
+        redis: the worker's client; the lines are connections of its pool.
+        in_flight: key of the worker's in-flight list.
+        wait: how the worker waits.
+    """
+
+    def __init__(self, redis: Redis, in_flight: str, wait: Wait) -> None:
+        self._redis = redis
+        self._in_flight = in_flight
+        self._wait = wait
+        self._take = redis.register_script(_TAKE)
+        self._lines: list[_Line] = []
+
+    def take(self, queue_keys: Sequence[str]) -> Fetched | None:
+        """Takes the first job that waits, the first queue first, without waiting for one."""
+        found = self._take(keys=[*queue_keys, self._in_flight])
+        return None if found is None else Fetched(_text(found[0]), _text(found[1]))
+
+    def wait(self, queue_keys: Sequence[str], seconds: float) -> Fetched | None:
+        """Waits for a job on any of the queues.
+
+        Returns:
+            The job, or None when time is up or the wait was interrupted; nothing is taken then.
+        """
+        while len(self._lines) < len(queue_keys):
+            self._lines.append(_Line(self._redis.connection_pool.get_connection()))
+        waiting = dict(zip(queue_keys, self._lines))
+        try:
+            for key, line in waiting.items():
+                # The server's time limit is a safety net; the wait below has the real one.
+                line.connection.send_command(
+                    "BLMOVE", key, self._in_flight, "LEFT", "RIGHT", int(seconds) + 5
+                )
+            self._wait([line.fileno() for line in waiting.values()], seconds)
+            answers = self._call_off(waiting)
+        except BaseException:
+            # Without its answer a line cannot be used again. What it may have moved meanwhile
+            # stands in the in-flight list.
+            self.close()
+            raise
+        came = [Fetched(key, _text(job)) for key, job in answers.items() if job is not None]
+        for fetched in reversed(came[1:]):
+            self.give_back(fetched)
+        return came[0] if came else None
+
+    def _call_off(self, waiting: dict[str, _Line]) -> dict[str, Any]:
+        """Ends every wait and returns each line's answer, in the order of the queues."""
+        answers: dict[str, Any] = {}
+        deadline = time.monotonic() + _CALL_OFF_LIMIT
+        while True:
+            for key, line in waiting.items():
+                if key not in answers and line.connection.can_read(timeout=0):
+                    answers[key] = line.connection.read_response()
+            pending = [line for key, line in waiting.items() if key not in answers]
+            if not pending:
+                return {key: answers[key] for key in waiting}
+            if time.monotonic() > deadline:
+                # redis-py reconnected a line behind our back: its number is another's now.
+                raise ConnectionError("a blocked connection does not answer")
+            # Answers 0 to one that has not reached the server yet: hence the repetition.
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for line in pending:
+                    pipeline.client_unblock(line.client_id)
+                pipeline.execute()
+            pending[0].connection.can_read(timeout=0.001)
+
+    def give_back(self, fetched: Fetched) -> None:
+        """Puts a job that was not begun back to the head of its queue."""
+        with self._redis.pipeline() as pipeline:
+            pipeline.lrem(self._in_flight, 1, fetched.job_id)
+            pipeline.lpush(fetched.queue_key, fetched.job_id)
+            pipeline.execute()
+
+    def forget(self, fetched: Fetched) -> None:
+        """Drops a job that no longer exists."""
+        self._redis.lrem(self._in_flight, 1, fetched.job_id)
+
+    def close(self) -> None:
+        """Closes the lines; they are opened again when needed."""
+        lines, self._lines = self._lines, []
+        for line in lines:
+            line.connection.disconnect()
+            self._redis.connection_pool.release(line.connection)
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,101 @@
+"""``manage.py rqpool``: options in, exit status out."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from ... import __version__, conf, log, pool
+from ...conf import Configuration
+from ...groups import CountsError
+
+
+class Command(BaseCommand):
+    help = (
+        "Runs a pool of RQ workers: one manager loads the project once and forks every worker of "
+        "every queue group, replaces those that die, and stops them all on QUIT, INT or TERM."
+    )
+    # Other apps' checks are not the pool's business, and its own speak of the counts in the
+    # settings, which --config or the command line may replace. The command checks what it uses.
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "counts",
+            nargs="*",
+            metavar="QUEUES=COUNT",
+            help="a queue group and its count, such as high,default=4; "
+            "replaces every other source of counts",
+        )
+        parser.add_argument(
+            "-c",
+            "--config",
+            metavar="FILE",
+            help="a YAML file of counts (default: $RQ_POOL_CONFIG, the setting RQ_POOL, "
+            "rqpool.yml, config/rqpool.yml)",
+        )
+        parser.add_argument(
+            "-E",
+            "--environment",
+            metavar="NAME",
+            help="the section of the counts that overrides the others "
+            "(default: $RQ_POOL_ENV, $DJANGO_ENV)",
+        )
+        parser.add_argument(
+            "-a",
+            "--name",
+            "--appname",
+            metavar="NAME",
+            help="the pool's name in titles, logs and worker names (default: the project's)",
+        )
+        parser.add_argument(
+            "--burst",
+            action="store_true",
+            help="end when every worker has found its queues empty",
+        )
+        parser.add_argument(
+            "--check",
+            action="store_true",
+            help="print the queue groups and exit, 0 if they can be used; start nothing",
+        )
+
+    def get_version(self) -> str:
+        return __version__
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        log.set_up(options["verbosity"])
+        try:
+            configuration = conf.configure(
+                command_line=options["counts"],
+                config=options["config"],
+                environment=options["environment"],
+                name=options["name"],
+            )
+            conf.preload_modules()
+        except CountsError as error:
+            raise CommandError(str(error)) from error
+        if options["check"]:
+            for warning in configuration.warnings:
+                self.stderr.write(str(warning))
+            self.stdout.write(table(configuration))
+            return
+        sys.exit(pool.run(configuration, burst=options["burst"]))
+
+
+def table(configuration: Configuration) -> str:
+    """The queue groups as lines of text, for people."""
+    heading = f"pool {configuration.name}, counts from: {configuration.source}"
+    if configuration.environment:
+        heading += f", environment: {configuration.environment}"
+    rows = [("GROUP", "WORKERS", "QUEUES", "OPTIONS")]
+    for group in configuration.groups:
+        given = (f"{name}={value}" for name, value in group.options.given().items())
+        rows.append(
+            (group.name, str(group.workers), " ".join(group.queues), " ".join(given) or "-")
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
+    total = sum(group.workers for group in configuration.groups)
+    return "\n".join([heading, *(line.rstrip() for line in lines), f"{total} workers"])

@@ -1,0 +1,177 @@
+"""The plan: what has to be done now so that the workers become what the counts say.
+
+Rule of the room: everything that matters comes in as an argument, actions come out; the manager
+carries them out and tells the roster. Called at every turn of the loop, it never repeats itself:
+a worker is asked once per stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+
+from .backoff import Backoff
+from .groups import QueueGroup
+from .phases import Phase
+from .roster import Roster, Stop, WorkerRecord
+
+IMMEDIATE_STOP_GRACE = 5.0
+"""Seconds that a worker has for an immediate stop before it is killed; normally it takes
+milliseconds. The same for a graceful stop of a worker that never got ready: it has no job."""
+
+FORKS_PER_TURN = 16
+"""So many forks at most before the loop looks at signals and deaths again."""
+
+
+@dataclass(frozen=True)
+class Fork:
+    """Make a worker for this group, at this place in it."""
+
+    group: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask this worker to stop in this way."""
+
+    pid: int
+    stop: Stop
+
+
+@dataclass(frozen=True)
+class EndHorse:
+    """Kill this horse, whose worker is gone."""
+
+    pid: int
+
+
+Action = Fork | Ask | EndHorse
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now.
+
+    Attributes:
+        actions: in this order.
+        due: when the plan must be made again though nothing happened; None: no such time.
+        finished: the manager may leave once the actions are done.
+    """
+
+    actions: tuple[Action, ...]
+    due: float | None
+    finished: bool
+
+
+def make_plan(
+    phase: Phase,
+    groups: Iterable[QueueGroup],
+    roster: Roster,
+    backoffs: Mapping[str, Backoff],
+    busy: Container[int],
+    now: float,
+    burst: bool = False,
+) -> Plan:
+    """Compares what is wanted with what there is.
+
+    Args:
+        phase: what the signals have made of the manager.
+        groups: the queue groups wanted.
+        roster: the live workers.
+        backoffs: by group name; a group without one has had no failure.
+        busy: pids of the workers that run a job.
+        now: monotonic clock, seconds.
+        burst: a worker that has finished is not replaced.
+    """
+    planner = _Planner(roster, backoffs, busy, now)
+    if phase is Phase.RUNNING:
+        wanted = {
+            group.name: max(0, group.workers - (roster.finished[group.name] if burst else 0))
+            for group in groups
+        }
+        planner.keep(wanted)
+    elif phase is Phase.TERMINATING:
+        planner.stop(roster.workers(), Stop.IMMEDIATE)
+        planner.actions += [
+            EndHorse(orphan.pid) for orphan in roster.orphans.values() if not orphan.ended
+        ]
+    else:
+        planner.stop(roster.workers(), Stop.GRACEFUL)
+    return planner.plan(
+        finished=phase is Phase.LEAVING
+        or (
+            not (len(roster) or roster.orphans)
+            and (phase is not Phase.RUNNING or (burst and not any(wanted.values())))
+        )
+    )
+
+
+class _Planner:
+    def __init__(
+        self, roster: Roster, backoffs: Mapping[str, Backoff], busy: Container[int], now: float
+    ) -> None:
+        self.roster = roster
+        self.backoffs = backoffs
+        self.busy = busy
+        self.now = now
+        self.actions: list[Action] = []
+        self.due: float | None = None
+
+    def plan(self, finished: bool) -> Plan:
+        return Plan(tuple(self.actions), self.due, finished)
+
+    def wake_at(self, when: float) -> None:
+        self.due = when if self.due is None else min(self.due, when)
+
+    def keep(self, wanted: Mapping[str, int]) -> None:
+        have: dict[str, list[WorkerRecord]] = {name: [] for name in wanted}
+        for record in self.roster.workers():
+            have.setdefault(record.group, []).append(record)
+        forks_left = FORKS_PER_TURN
+        for name, records in have.items():
+            count = wanted.get(name, 0)
+            staying = [record for record in records if record.stop is None]
+            leaving = [record for record in records if record.stop is not None]
+            surplus = sorted(staying, key=self.usefulness)[: max(0, len(staying) - count)]
+            self.stop(surplus, Stop.GRACEFUL)
+            self.stop(leaving, Stop.GRACEFUL)
+            forks_left -= self.fork(name, count - len(records), records, forks_left)
+
+    def usefulness(self, record: WorkerRecord) -> tuple[bool, bool, int]:
+        """Sorts those that go first to the front: not ready, then idle, and high numbers."""
+        return record.pid in self.busy, record.ready_at is not None, -record.number
+
+    def fork(self, group: str, missing: int, records: list[WorkerRecord], most: int) -> int:
+        """Adds the forks for a group; returns how many, ``most`` at most."""
+        if missing <= 0:
+            return 0
+        backoff = self.backoffs.get(group, Backoff())
+        if self.now < backoff.not_before:
+            self.wake_at(backoff.not_before)
+            return 0
+        if backoff.holds(self.now):
+            # One worker goes ahead; the rest follow when it is ready.
+            missing = 0 if any(record.ready_at is None for record in records) else 1
+            self.wake_at(self.now + 1.0)
+        if missing > most:
+            missing = most
+            self.wake_at(self.now)
+        taken = {record.number for record in records}
+        free = (number for number in range(1, len(records) + missing + 1) if number not in taken)
+        self.actions += [Fork(group, next(free)) for _ in range(missing)]
+        return missing
+
+    def stop(self, records: Iterable[WorkerRecord], stop: Stop) -> None:
+        for record in records:
+            if record.stop is None or record.stop < stop:
+                self.actions.append(Ask(record.pid, stop))
+                self.wake_at(self.now + IMMEDIATE_STOP_GRACE)
+            elif record.stop is Stop.IMMEDIATE or (
+                record.stop is Stop.GRACEFUL and record.ready_at is None
+            ):
+                deadline = record.asked_at + IMMEDIATE_STOP_GRACE
+                if self.now >= deadline:
+                    self.actions.append(Ask(record.pid, Stop.KILL))
+                else:
+                    self.wake_at(deadline)

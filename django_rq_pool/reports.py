@@ -1,0 +1,77 @@
+"""Reports: what workers tell their manager, one datagram each.
+
+Rule of the room: a report is complete or not there. Datagrams between two ends of a socket pair
+keep their borders, however many workers write at once, and no worker can be taken for another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from enum import Enum
+
+_LONGEST = 16_000
+"""Bytes of text in a report: a traceback longer than this loses its middle."""
+
+
+class Event(str, Enum):
+    """What a report is about."""
+
+    READY = "ready"
+    """The worker is registered and listens."""
+    BOOT_FAILED = "boot failed"
+    """The worker leaves before it was ready; the text is the traceback."""
+    REDIS_LOST = "redis lost"
+    """The worker cannot reach Redis and keeps trying; the text is the error."""
+    REDIS_BACK = "redis back"
+    """The worker reaches Redis again."""
+
+
+@dataclass(frozen=True)
+class Report:
+    pid: int
+    event: Event
+    text: str = ""
+
+
+class Reports:
+    """Both ends of the line. The manager reads, every worker writes."""
+
+    def __init__(self) -> None:
+        self._manager_end, self._workers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._manager_end.setblocking(False)
+        self._workers_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _LONGEST)
+
+    def fileno(self) -> int:
+        """What the manager waits on."""
+        return self._manager_end.fileno()
+
+    def take(self) -> list[Report]:
+        """Every report that has come in."""
+        reports: list[Report] = []
+        while True:
+            try:
+                data = self._manager_end.recv(8 * _LONGEST)
+            except BlockingIOError:
+                return reports
+            pid, event, text = json.loads(data)
+            reports.append(Report(pid, Event(event), text))
+
+    def send(self, event: Event, text: str = "") -> None:
+        """Called by a worker. A manager that is gone is no error: nobody is left to be told."""
+        if len(text) > _LONGEST:
+            text = f"{text[: _LONGEST // 2]}\n  ...\n{text[-_LONGEST // 2 :]}"
+        try:
+            self._workers_end.send(json.dumps((os.getpid(), event.value, text)).encode())
+        except OSError:
+            return
+
+    def become_worker(self) -> None:
+        """Closes the manager's end in a forked worker."""
+        self._manager_end.close()
+
+    def close(self) -> None:
+        self._manager_end.close()
+        self._workers_end.close()

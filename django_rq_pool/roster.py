@@ -1,0 +1,105 @@
+"""The roster: what the manager knows about its workers, and about horses that outlived theirs.
+
+Rule of the room: frozen records in one owner; bookkeeping only, no system call and no clock.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from enum import IntEnum
+
+
+class Stop(IntEnum):
+    """How a worker has been asked to stop. Each is harder than the one before."""
+
+    GRACEFUL = 1
+    IMMEDIATE = 2
+    KILL = 3
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """One live worker. Times are the manager's monotonic clock, in seconds.
+
+    Attributes:
+        pid: its process.
+        group: the name of its queue group.
+        number: its place in the group, from 1; free again when it is gone.
+        name: its name in Redis.
+        forked_at: when it was forked.
+        ready_at: when it said that it listens, or None.
+        stop: the hardest way in which it was asked to stop, or None.
+        asked_at: when it was last asked.
+    """
+
+    pid: int
+    group: str
+    number: int
+    name: str
+    forked_at: float
+    ready_at: float | None = None
+    stop: Stop | None = None
+    asked_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A work horse that outlived its worker and still runs a job."""
+
+    pid: int
+    group: str
+    job_id: str
+    ended: bool = False
+    """Whether the manager has killed it."""
+
+
+class Roster:
+    """Every live worker by pid, every orphan by pid, and who has finished in burst mode."""
+
+    def __init__(self) -> None:
+        self._workers: dict[int, WorkerRecord] = {}
+        self.orphans: dict[int, Orphan] = {}
+        self.finished: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def __contains__(self, pid: object) -> bool:
+        return pid in self._workers
+
+    def workers(self) -> list[WorkerRecord]:
+        """Every live worker, in the order of their forks."""
+        return list(self._workers.values())
+
+    def pids(self) -> list[int]:
+        return list(self._workers)
+
+    def get(self, pid: int) -> WorkerRecord | None:
+        return self._workers.get(pid)
+
+    def add(self, record: WorkerRecord) -> None:
+        self._workers[record.pid] = record
+
+    def mark_ready(self, pid: int, now: float) -> WorkerRecord | None:
+        """Notes that a worker listens; None when the pid is no worker or was ready before."""
+        record = self._workers.get(pid)
+        if record is None or record.ready_at is not None:
+            return None
+        self._workers[pid] = replace(record, ready_at=now)
+        return self._workers[pid]
+
+    def mark_asked(self, pid: int, stop: Stop, now: float) -> None:
+        self._workers[pid] = replace(self._workers[pid], stop=stop, asked_at=now)
+
+    def remove(self, pid: int) -> WorkerRecord | None:
+        return self._workers.pop(pid, None)
+
+    def adopt(self, orphan: Orphan) -> None:
+        self.orphans[orphan.pid] = orphan
+
+    def mark_ended(self, pid: int) -> None:
+        self.orphans[pid] = replace(self.orphans[pid], ended=True)
+
+    def release_orphan(self, pid: int) -> Orphan | None:
+        return self.orphans.pop(pid, None)

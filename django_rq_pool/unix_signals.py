@@ -1,0 +1,97 @@
+"""Unix signals: an inbox that remembers what arrived, and a wait that ends when something does.
+
+Rule of the room: a handler only notes the number; whoever owns the inbox does the work in its own
+loop. A signal is never lost: the wakeup pipe, which can fill up, only wakes; what arrived is kept
+beside it, each number once, in the order of the last arrivals.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+from collections.abc import Iterable, Iterator
+from types import FrameType
+
+Number = int
+
+
+class SignalInbox:
+    """Catches the given signals for this process until it is closed.
+
+    Args:
+        numbers: the signals to catch. SIGCHLD is caught beside them, so that a child's death ends
+            a wait; `take` does not report it.
+    """
+
+    def __init__(self, numbers: Iterable[Number]) -> None:
+        self._numbers = {*numbers, signal.SIGCHLD}
+        self._arrived: dict[Number, None] = {}
+        self._read_end, self._write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        os.set_blocking(self._write_end, False)
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        for number in self._numbers:
+            signal.signal(number, self._note)
+
+    def _note(self, number: Number, frame: FrameType | None) -> None:
+        self._arrived.pop(number, None)
+        self._arrived[number] = None
+
+    def take(self) -> list[signal.Signals]:
+        """What arrived since the last call, SIGCHLD left out."""
+        arrived: list[signal.Signals] = []
+        while self._arrived:
+            # One at a time: a handler may add to the mapping between any two bytecodes.
+            number = next(iter(self._arrived))
+            del self._arrived[number]
+            if number != signal.SIGCHLD:
+                arrived.append(signal.Signals(number))
+        return arrived
+
+    def wait(self, fds: Iterable[int], timeout: float | None) -> set[int]:
+        """Waits until a signal arrives, one of the descriptors is readable, or time is up.
+
+        Args:
+            fds: descriptors to watch; an end of file counts as readable.
+            timeout: seconds, None for ever.
+
+        Returns:
+            The descriptors that are readable.
+        """
+        # poll has no limit on descriptor numbers, which select has at 1024.
+        poll = select.poll()
+        for fd in (self._read_end, *fds):
+            poll.register(fd, select.POLLIN)
+        # Rounded up: a wait that ends a little early would turn the loop for nothing.
+        milliseconds = None if timeout is None else max(0, int(timeout * 1000 + 0.999))
+        readable = {fd for fd, _ in poll.poll(milliseconds)}
+        if self._read_end in readable:
+            with contextlib.suppress(BlockingIOError):
+                while os.read(self._read_end, 4096):
+                    pass
+        return readable - {self._read_end}
+
+    def close(self) -> None:
+        """Gives every signal its default action back."""
+        signal.set_wakeup_fd(-1)
+        for number in self._numbers:
+            signal.signal(number, signal.SIG_DFL)
+        os.close(self._read_end)
+        os.close(self._write_end)
+
+
+@contextlib.contextmanager
+def blocked() -> Iterator[None]:
+    """Holds every signal back until the block ends: none is lost, none is handled inside."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def unblock() -> None:
+    """Lets every signal through, in a child that was forked while they were blocked."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())

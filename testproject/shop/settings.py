@@ -1,0 +1,30 @@
+"""Settings of the test project; the environment says where its servers are."""
+
+import os
+from pathlib import Path
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+SECRET_KEY = "of no value: this project holds nothing"
+USE_TZ = True
+TIME_ZONE = "UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+INSTALLED_APPS = ["django_rq", "django_rq_pool", "shop"]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("SHOP_DATABASE", BASE_DIR / "shop.sqlite3"),
+        "OPTIONS": {"timeout": 30, "transaction_mode": "IMMEDIATE"},
+    }
+}
+
+REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
+OTHER_REDIS_URL = os.environ.get("OTHER_REDIS_URL", "redis://localhost:6380/0")
+RQ_QUEUES = {
+    "high": {"URL": REDIS_URL},
+    "default": {"URL": REDIS_URL},
+    "low": {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 600},
+    "foo": {"URL": REDIS_URL},
+    "bar": {"URL": REDIS_URL},
+    "baz": {"URL": REDIS_URL},
+    "elsewhere": {"URL": OTHER_REDIS_URL},
+}
