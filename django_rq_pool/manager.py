@@ -93,7 +93,12 @@ class Manager:
         self._show_title()
         if plan.finished:
             return True
-        timeout = None if plan.due is None else max(0.0, plan.due - processes.monotonic())
+        if plan.actions:
+            timeout: float | None = 0.0  # what was done may call for more, or may have failed
+        elif plan.due is None:
+            timeout = None
+        else:
+            timeout = max(0.0, plan.due - processes.monotonic())
         self._inbox.wait([self._reports.fileno()], timeout)
         return False
 
@@ -210,6 +215,9 @@ class Manager:
             processes.send_group(action.pid, signal.SIGKILL)
 
     def _fork(self, group: QueueGroup, number: int) -> None:
+        now = processes.monotonic()
+        if now < self._backoff(group.name).not_before:
+            return  # the fork before this one has just failed
         slot = self._scoreboard.acquire()
         assignment = Assignment(
             pool=self.name,
@@ -221,7 +229,6 @@ class Manager:
             reports=self._reports,
             lifeline=self._lifeline,
         )
-        now = processes.monotonic()
         try:
             pid = processes.fork(lambda: self._become_worker(assignment))
         except OSError as error:

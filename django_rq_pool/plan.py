@@ -55,7 +55,8 @@ class Plan:
 
     Attributes:
         actions: in this order.
-        due: when the plan must be made again though nothing happened; None: no such time.
+        due: when the plan must be made again though nothing happened; None: no such time. After
+            actions it must be made again at once: there may be more to do than one turn allows.
         finished: the manager may leave once the actions are done.
     """
 
@@ -154,9 +155,7 @@ class _Planner:
             # One worker goes ahead; the rest follow when it is ready.
             missing = 0 if any(record.ready_at is None for record in records) else 1
             self.wake_at(self.now + 1.0)
-        if missing > most:
-            missing = most
-            self.wake_at(self.now)
+        missing = min(missing, most)
         taken = {record.number for record in records}
         free = (number for number in range(1, len(records) + missing + 1) if number not in taken)
         self.actions += [Fork(group, next(free)) for _ in range(missing)]

@@ -1,0 +1,187 @@
+"""Real pools for the tests: start one, wait for what it does, end whatever is left of it.
+
+Nothing here sleeps for a length of time and hopes: `eventually` asks until a deadline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+MANAGE = ROOT / "testproject" / "manage.py"
+DEADLINE = 12.0
+"""Seconds that anything may take on a busy machine. Passing tests wait only as long as it takes."""
+
+T = TypeVar("T")
+
+
+def eventually(question: Callable[[], T], deadline: float = DEADLINE) -> T:
+    """Asks until the answer is true, and returns it.
+
+    An assertion that fails counts as a false answer; the last one is raised at the deadline.
+    """
+    end = time.monotonic() + deadline
+    pause = threading.Event()
+    while True:
+        try:
+            answer = question()
+            if answer:
+                return answer
+            error = AssertionError(f"still {answer!r} after {deadline} s")
+        except AssertionError as failed:
+            error = failed
+        if time.monotonic() > end:
+            raise error
+        pause.wait(0.01)
+
+
+def free_port() -> int:
+    """A port that nobody listens on, and no pool of another run waits for.
+
+    The server's own default is the same in every run, so that a pool left over from one would
+    take the jobs of the next.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def living(folder: Path) -> list[psutil.Process]:
+    """Every live process that works in a folder or below it.
+
+    Titles overwrite the memory in which a process keeps its environment, so that no mark there
+    would stay; the current directory goes with a process whatever becomes of its parents.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.status() != psutil.STATUS_ZOMBIE and folder in (
+                here := Path(process.cwd()),
+                *here.parents,
+            ):
+                found.append(process)
+    return found
+
+
+def end_all(folder: Path) -> None:
+    """Kills what works in a folder and waits until it is gone."""
+
+    def kill() -> bool:
+        left = living(folder)
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        return not left
+
+    eventually(kill)
+
+
+class Pool:
+    """A pool started by a command, with its log in a file."""
+
+    def __init__(self, command: list[str], *, cwd: Path, env: Mapping[str, str], log: Path) -> None:
+        self.log = log
+        self.cwd = cwd
+        self.command = command
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    # What it says
+
+    def text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def found(self, pattern: str) -> list[re.Match[str]]:
+        return list(re.finditer(pattern, self.text(), re.MULTILINE))
+
+    def expect(self, pattern: str, times: int = 1) -> list[re.Match[str]]:
+        """Waits until the log has the pattern so many times, or more."""
+
+        def look() -> list[re.Match[str]]:
+            matches = self.found(pattern)
+            assert len(matches) >= times, f"{len(matches)} of {times} x {pattern!r}"
+            return matches
+
+        return eventually(look)
+
+    def expect_ready(self, workers: int) -> Pool:
+        """Waits until so many workers in all have become ready."""
+        self.expect(r"worker \d+ of \S+ ready$", workers)
+        return self
+
+    # What it is
+
+    @property
+    def manager_pid(self) -> int:
+        return int(self.expect(r"manager (\d+) of pool .+ started")[0][1])
+
+    @property
+    def manager(self) -> psutil.Process:
+        return psutil.Process(self.manager_pid)
+
+    def workers(self) -> list[psutil.Process]:
+        """The manager's live children that are workers."""
+        alive = []
+        for child in self.manager.children():
+            with contextlib.suppress(psutil.Error):
+                title = " ".join(child.cmdline())
+                if title.startswith("rq:worker:") and child.status() != psutil.STATUS_ZOMBIE:
+                    alive.append(child)
+        return alive
+
+    def worker_pids(self) -> list[int]:
+        return [worker.pid for worker in self.workers()]
+
+    def processes(self) -> list[psutil.Process]:
+        return living(self.cwd)
+
+    def tree(self) -> str:
+        lines = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                title = " ".join(process.cmdline())[:100]
+                lines.append(f"{process.pid:7} {process.ppid():7} {process.status():10} {title}")
+        return "\n".join(lines)
+
+    # What is done to it
+
+    def send(self, signum: int) -> Pool:
+        os.kill(self.manager_pid, signum)
+        return self
+
+    def wait(self, deadline: float = DEADLINE) -> int:
+        """Waits for the end of the command; returns its exit status."""
+        return self.process.wait(deadline)
+
+    def stop(self, signum: int = signal.SIGQUIT) -> int:
+        self.send(signum)
+        return self.wait()
+
+    def end(self) -> None:
+        end_all(self.cwd)
+        self.process.wait(DEADLINE)
+
+
+def python_command(*arguments: str) -> list[str]:
+    return [sys.executable, *arguments]

@@ -1,0 +1,49 @@
+"""What the process tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from harness import Pool
+from rq import Queue
+from rq.job import Job
+
+Enqueue = Callable[..., Job]
+
+
+@pytest.fixture
+def enqueue(valkey: redis.Redis) -> Enqueue:
+    """Puts a job of `pool_jobs` on a queue."""
+
+    def put(queue: str, function: str, *args: object, **options: Any) -> Job:
+        connection = options.pop("connection", valkey)
+        serializer = options.pop("serializer", None)
+        return Queue(queue, connection=connection, serializer=serializer).enqueue(
+            f"pool_jobs.{function}", *args, **options
+        )
+
+    return put
+
+
+@pytest.fixture
+def start_with(
+    start_pool: Callable[..., Pool], pool_environment: dict[str, str], tmp_path: Path
+) -> Callable[..., Pool]:
+    """Starts a pool with settings that add to the test project's, and with modules of its own."""
+
+    def start(
+        settings: str, *arguments: str, modules: dict[str, str] | None = None, **options: Any
+    ) -> Pool:
+        sources = {**(modules or {}), "own_settings": f"from shop.settings import *\n{settings}\n"}
+        for name, source in sources.items():
+            (tmp_path / f"{name}.py").write_text(source)
+        path = os.pathsep.join([str(tmp_path), pool_environment["PYTHONPATH"]])
+        env = {"DJANGO_SETTINGS_MODULE": "own_settings", "PYTHONPATH": path}
+        return start_pool(*arguments, env=env, **options)
+
+    return start

