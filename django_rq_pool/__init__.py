@@ -9,7 +9,15 @@ from collections.abc import Iterable, Mapping
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "run_pool"]
+__all__ = ["TermException", "__version__", "run_pool"]
+
+
+class TermException(BaseException):
+    """Raised in a running job when its worker is asked to stop immediately under TERM_CHILD.
+
+    Not an ``Exception``, so that a job which catches those still hears of it. What it leaves
+    uncaught ends the job, which is then retried, failed or requeued.
+    """
 
 
 def run_pool(
@@ -19,6 +27,7 @@ def run_pool(
     environment: str | None = None,
     burst: bool = False,
     preload: Iterable[str] | None = None,
+    term: str = "immediate",
 ) -> int:
     """Runs a pool in this process until a signal ends it, as ``manage.py rqpool`` does.
 
@@ -33,6 +42,8 @@ def run_pool(
             ``RQ_POOL_ENV``, then ``DJANGO_ENV``.
         burst: end when every worker has found its queues empty.
         preload: modules to import before the first fork; None takes ``RQ_POOL_PRELOAD``.
+        term: what TERM means: ``immediate``, ``graceful-wait`` or ``graceful``, as the command's
+            options of these names.
 
     Returns:
         An exit status: 0 when the pool was told to end, or has finished in burst mode.
@@ -41,6 +52,9 @@ def run_pool(
         django_rq_pool.groups.CountsError: the counts cannot be used. Nothing was started.
     """
     from . import conf, pool
+    from .phases import TermPolicy
 
-    configuration = conf.configure(counts=counts, name=name, environment=environment)
+    configuration = conf.configure(
+        counts=counts, name=name, environment=environment, term=TermPolicy(term)
+    )
     return pool.run(configuration, burst=burst, preload=preload)

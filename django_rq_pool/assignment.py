@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from .groups import QueueGroup
 from .lifeline import Lifeline
+from .phases import StopRules
 from .reports import Reports
 from .scoreboard import Slot
 
@@ -28,6 +29,7 @@ class Assignment:
         number: its place in the group, from 1.
         name: its name in Redis.
         burst: leave when the queues are empty.
+        rules: what signals mean to it.
         slot: where it shows what it is doing.
         reports: where it tells the manager what happens to it.
         lifeline: ends when the manager does.
@@ -38,14 +40,36 @@ class Assignment:
     number: int
     name: str
     burst: bool
+    rules: StopRules
     slot: Slot
     reports: Reports
     lifeline: Lifeline
 
 
+@dataclass(frozen=True)
+class Casualty:
+    """A worker that died with something unsettled, perhaps.
+
+    Attributes:
+        assignment: what it had been handed.
+        horse_pid: its horse if that lives on, or 0.
+        cause: how it ended, for the record of its jobs.
+        ready: whether it had been ready; one that had not has no job, and a class that cannot be
+            built perhaps.
+    """
+
+    assignment: Assignment
+    horse_pid: int
+    cause: str
+    ready: bool
+
+
 RunWorker = Callable[[Assignment], int]
 """Lives a worker's life in its own process and returns its exit code. Signals are blocked when it
 is called."""
+
+RunAccountant = Callable[[Casualty], int]
+"""Accounts for a dead worker, likewise."""
 
 _NAME_CHARACTERS = string.ascii_letters + string.digits + "_-,.:@+*"
 

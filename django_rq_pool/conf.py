@@ -19,7 +19,11 @@ from rq.serializers import resolve_serializer
 
 from . import loaders
 from .groups import CountsError, Kind, Problem, QueueGroup, parse_counts
+from .phases import StopRules, TermPolicy
 from .worker import unfit
+
+TERM_TIMEOUT = 4.0
+"""Seconds that a job has to clean up under TERM_CHILD; resque-pool's default."""
 
 ENVIRONMENT_VARIABLES = ("RQ_POOL_ENV", "DJANGO_ENV")
 
@@ -34,6 +38,7 @@ class Configuration:
         environment: the environment asked for, or None.
         groups: the queue groups wanted.
         warnings: what is odd about the counts and does not prevent them.
+        rules: how the pool stops.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Configuration:
     environment: str | None
     groups: tuple[QueueGroup, ...]
     warnings: tuple[Problem, ...]
+    rules: StopRules = StopRules()
 
 
 def configure(
@@ -50,6 +56,7 @@ def configure(
     config: str | None = None,
     environment: str | None = None,
     name: str | None = None,
+    term: TermPolicy = TermPolicy.IMMEDIATE,
 ) -> Configuration:
     """Finds the counts, parses them and checks that what they name can be imported.
 
@@ -58,6 +65,7 @@ def configure(
         command_line, config: see `loaders.find_source`.
         environment: see `find_environment`.
         name: the name of the pool, else the project's.
+        term: what TERM means.
 
     Raises:
         CountsError: with every problem found.
@@ -76,7 +84,12 @@ def configure(
     if problems:
         raise CountsError(*problems)
     return Configuration(
-        name or project_name(), source.name, environment, parsed.groups, parsed.warnings
+        name or project_name(),
+        source.name,
+        environment,
+        parsed.groups,
+        (*parsed.warnings, *_dyno_warnings(term)),
+        StopRules(term, term_child_timeout()),
     )
 
 
@@ -84,6 +97,39 @@ def find_environment(asked: str | None) -> str | None:
     """The environment: the one asked for, else ``RQ_POOL_ENV``, else ``DJANGO_ENV``, else None."""
     given = (os.environ.get(variable) for variable in ENVIRONMENT_VARIABLES)
     return asked or next(filter(None, given), None)
+
+
+def term_child_timeout() -> float | None:
+    """``RQ_TERM_TIMEOUT`` (seconds, 4 when it is not set) if ``TERM_CHILD`` is set, else None.
+
+    Raises:
+        CountsError: the timeout is not a number above 0.
+    """
+    if not os.environ.get("TERM_CHILD"):
+        return None
+    given = os.environ.get("RQ_TERM_TIMEOUT", str(TERM_TIMEOUT))
+    try:
+        timeout = float(given)
+    except ValueError:
+        timeout = -1.0
+    if not 0 < timeout < float("inf"):
+        raise CountsError(
+            Problem(
+                Kind.SOURCE,
+                f"RQ_TERM_TIMEOUT: {given!r} is no time.",
+                "Give a number of seconds above 0.",
+            )
+        )
+    return timeout
+
+
+def _dyno_warnings(term: TermPolicy) -> Iterator[Problem]:
+    if os.environ.get("DYNO") and not os.environ.get("TERM_CHILD") and term is TermPolicy.IMMEDIATE:
+        yield Problem(
+            Kind.DYNO,
+            "TERM_CHILD: it is not set, and this is a Heroku dyno: a restart ends running jobs.",
+            "Set TERM_CHILD=1 to let them clean up, or start with --term-graceful-wait.",
+        )
 
 
 def project_name() -> str:

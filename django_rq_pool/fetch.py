@@ -10,13 +10,16 @@ came or none did. A second job that came meanwhile goes back to the head of its 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, ResponseError
+
+logger = logging.getLogger("django_rq_pool")
 
 Wait = Callable[[list[int], float], set[int]]
 """Waits on descriptors for so many seconds; returns the readable ones, or none when there is
@@ -32,6 +35,9 @@ end
 return false
 """
 
+
+_SHORT_WAIT = 0.2
+"""Seconds between two looks at the queues where the server forbids CLIENT UNBLOCK."""
 
 _CALL_OFF_LIMIT = 5.0
 """Seconds within which a line must answer when it is called off; normally it takes one trip."""
@@ -70,6 +76,7 @@ class Fetcher:
         self._wait = wait
         self._take = redis.register_script(_TAKE)
         self._lines: list[_Line] = []
+        self._can_block: bool | None = None
 
     def take(self, queue_keys: Sequence[str]) -> Fetched | None:
         """Takes the first job that waits, the first queue first, without waiting for one."""
@@ -82,6 +89,10 @@ class Fetcher:
         Returns:
             The job, or None when time is up or the wait was interrupted; nothing is taken then.
         """
+        if self._can_block is None:
+            self._can_block = self._may_unblock()
+        if not self._can_block:
+            return self._wait_shortly(queue_keys, seconds)
         while len(self._lines) < len(queue_keys):
             self._lines.append(_Line(self._redis.connection_pool.get_connection()))
         waiting = dict(zip(queue_keys, self._lines))
@@ -102,6 +113,22 @@ class Fetcher:
         for fetched in reversed(came[1:]):
             self.give_back(fetched)
         return came[0] if came else None
+
+    def _may_unblock(self) -> bool:
+        try:
+            self._redis.client_unblock(0)  # nobody's number: answers 0 where it is allowed
+        except ResponseError as error:
+            logger.warning(
+                "Redis refuses CLIENT UNBLOCK (%s): idle workers ask for jobs every %.1f s",
+                error,
+                _SHORT_WAIT,
+            )
+            return False
+        return True
+
+    def _wait_shortly(self, queue_keys: Sequence[str], seconds: float) -> Fetched | None:
+        self._wait([], min(seconds, _SHORT_WAIT))
+        return self.take(queue_keys)
 
     def _call_off(self, waiting: dict[str, _Line]) -> dict[str, Any]:
         """Ends every wait and returns each line's answer, in the order of the queues."""

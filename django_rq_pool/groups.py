@@ -30,6 +30,7 @@ class Kind(str, Enum):
     IMPORT = "E008"
     EMPTY_POOL = "W001"
     UNKNOWN_ENVIRONMENT = "W002"
+    DYNO = "W003"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,18 @@ STRATEGIES = ("default", "round_robin", "random")
 
 
 def _strategy(value: object) -> str | None:
-    return None if value in STRATEGIES else "one of " + ", ".join(STRATEGIES)
+    return (
+        None
+        if isinstance(value, str) and value in STRATEGIES
+        else "one of " + ", ".join(STRATEGIES)
+    )
+
+
+OUTCOMES = ("fail", "requeue")
+
+
+def _outcome(value: object) -> str | None:
+    return None if isinstance(value, str) and value in OUTCOMES else "one of " + ", ".join(OUTCOMES)
 
 
 def _option(default: object, validator: Validator) -> Any:
@@ -97,7 +109,12 @@ class GroupOptions:
     """What a queue group may say besides its count. The fields are the list of known options.
 
     Each means what the option of the same name means to ``manage.py rqworker``; ``None`` leaves
-    the choice to django-rq's settings and RQ's defaults. Times are seconds.
+    the choice to django-rq's settings and RQ's defaults. Times are seconds. The pool's own:
+
+    Attributes:
+        interrupted: what becomes of a job that a stop or a death cuts short: ``fail`` (or RQ's
+            retry, if it has retries left) or ``requeue``, to the front of its queue.
+        interrupted_limit: so many times at most; then it fails, for it may be what kills workers.
     """
 
     worker_class: str | type | None = _option(None, _importable)
@@ -109,6 +126,8 @@ class GroupOptions:
     worker_ttl: int | None = _option(None, _positive)
     dequeue_strategy: str = _option("default", _strategy)
     with_scheduler: bool = _option(False, _yes_or_no)
+    interrupted: str = _option("fail", _outcome)
+    interrupted_limit: int = _option(3, _positive)
 
     def given(self) -> dict[str, object]:
         """The options that differ from their defaults, by name."""

@@ -11,24 +11,38 @@ import os
 import random
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 
 from setproctitle import setproctitle
 
 from . import phases, processes, unix_signals
-from .assignment import Assignment, RunWorker, worker_name
+from .assignment import Assignment, Casualty, RunAccountant, RunWorker, worker_name
 from .backoff import QUICK, Backoff
 from .groups import QueueGroup
 from .lifeline import Lifeline
-from .phases import Phase
-from .plan import Action, Ask, Fork, Plan, make_plan
+from .phases import Phase, StopRules
+from .plan import (
+    IMMEDIATE_STOP_GRACE,
+    Account,
+    Action,
+    Ask,
+    AskAccountant,
+    Fork,
+    Plan,
+    make_plan,
+)
 from .reports import Event, Report, Reports
-from .roster import Orphan, Roster, Stop, WorkerRecord
-from .scoreboard import Scoreboard, Slot
+from .roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from .scoreboard import Scoreboard
 from .troubles import Trouble, Troubles
 
 logger = logging.getLogger("django_rq_pool")
 
-_HOW = {Stop.GRACEFUL: signal.SIGQUIT, Stop.IMMEDIATE: signal.SIGTERM}
+_HOW = {Stop.GRACEFUL: signal.SIGQUIT, Stop.IMMEDIATE: signal.SIGINT, Stop.KILL: signal.SIGKILL}
+"""Never TERM, whose meaning the user may change."""
+
+_ACCOUNT_RETRY = 1.0
+"""Seconds until a fork for an accountant is tried again."""
 
 
 class Manager:
@@ -38,20 +52,33 @@ class Manager:
         name: the name of the pool, in titles, logs and workers' names.
         groups: the queue groups wanted.
         run_worker: lives a worker's life in a forked process.
+        run_accountant: accounts for a dead worker in a forked process.
+        rules: how the pool stops.
         burst: end when every worker has found its queues empty.
     """
 
     def __init__(
-        self, name: str, groups: Sequence[QueueGroup], run_worker: RunWorker, burst: bool = False
+        self,
+        name: str,
+        groups: Sequence[QueueGroup],
+        run_worker: RunWorker,
+        run_accountant: RunAccountant,
+        *,
+        rules: StopRules,
+        burst: bool = False,
     ) -> None:
         self.name = name
         self.groups = {group.name: group for group in groups}
         self.burst = burst
         self.phase = Phase.RUNNING
         self.roster = Roster()
+        self._rules = rules
+        self._transitions = phases.transitions(rules)
         self._run_worker = run_worker
+        self._run_accountant = run_accountant
         self._backoffs: dict[str, Backoff] = {}
-        self._slots: dict[int, Slot] = {}
+        self._assignments: dict[int, Assignment] = {}
+        self._casualties: dict[int, Casualty] = {}
         self._scoreboard = Scoreboard()
         self._troubles = Troubles()
         self._titled: list[int] | None = None
@@ -108,16 +135,17 @@ class Manager:
             self.groups.values(),
             self.roster,
             self._backoffs,
-            {pid for pid, slot in self._slots.items() if slot.busy},
+            {pid for pid, assignment in self._assignments.items() if assignment.slot.busy},
             processes.monotonic(),
             self.burst,
+            IMMEDIATE_STOP_GRACE + (self._rules.term_child or 0.0),
         )
 
     # Signals and reports
 
     def _heed_signal(self, signum: signal.Signals) -> None:
         before = self.phase
-        self.phase = phases.TRANSITIONS[before, signum]
+        self.phase = self._transitions[before, signum]
         if self.phase is before:
             logger.info("signal %s changes nothing: %s", signum.name, before.value)
         else:
@@ -157,12 +185,13 @@ class Manager:
                 death,
                 orphan.job_id,
             )
+        self.roster.accountants.pop(death.pid, None)
         record = self.roster.remove(death.pid)
         if record is None:
             return
         now = processes.monotonic()
-        slot = self._slots.pop(death.pid)
-        running = f", running job {slot.job_id}" if slot.busy else ""
+        assignment = self._assignments.pop(death.pid)
+        slot = assignment.slot
         logger.log(
             logging.INFO if death.clean or record.stop is not None else logging.WARNING,
             "worker %d of %s reaped: %s after %.1f s%s",
@@ -170,10 +199,18 @@ class Manager:
             record.group,
             death,
             now - record.forked_at,
-            running,
+            f", running job {slot.job_id}" if slot.busy else "",
         )
-        if slot.horse_pid and processes.is_our_child(slot.horse_pid):
-            self.roster.adopt(Orphan(slot.horse_pid, record.group, slot.job_id))
+        horse_pid = slot.horse_pid
+        if horse_pid and not processes.is_our_child(horse_pid):
+            horse_pid = 0  # it has ended, and been collected
+        if horse_pid:
+            self.roster.adopt(Orphan(horse_pid, record.group, slot.job_id))
+        if not death.clean:
+            self._casualties[death.pid] = Casualty(
+                assignment, horse_pid, _cause(record, death), ready=record.ready_at is not None
+            )
+            self.roster.unaccounted[death.pid] = now
         self._scoreboard.release(slot)
         self._judge(record, death, now)
 
@@ -210,6 +247,10 @@ class Manager:
             self._fork(self.groups[action.group], action.number)
         elif isinstance(action, Ask):
             self._ask(action.pid, action.stop)
+        elif isinstance(action, Account):
+            self._account(action.pid)
+        elif isinstance(action, AskAccountant):
+            self._ask_accountant(action.pid, action.stop)
         else:
             self.roster.mark_ended(action.pid)
             processes.send_group(action.pid, signal.SIGKILL)
@@ -225,6 +266,7 @@ class Manager:
             number=number,
             name=worker_name(self.name, group.name, number),
             burst=self.burst,
+            rules=self._rules,
             slot=slot,
             reports=self._reports,
             lifeline=self._lifeline,
@@ -238,34 +280,68 @@ class Manager:
             self._tell_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
             return
         processes.lead_group(pid)
-        self._slots[pid] = slot
+        self._assignments[pid] = assignment
         self.roster.add(WorkerRecord(pid, group.name, number, assignment.name, now))
         logger.info("worker %d of %s forked: %s", pid, group.name, assignment.name)
 
+    def _account(self, pid: int) -> None:
+        casualty = self._casualties[pid]
+        try:
+            accountant = processes.fork(lambda: self._become_accountant(casualty))
+        except OSError as error:
+            logger.warning("cannot fork an accountant: %s", error)
+            self.roster.unaccounted[pid] = processes.monotonic() + _ACCOUNT_RETRY
+            return
+        processes.lead_group(accountant)
+        del self._casualties[pid], self.roster.unaccounted[pid]
+        self.roster.accountants[accountant] = Accountant(accountant, casualty.assignment.name)
+
+    def _become_accountant(self, casualty: Casualty) -> int:
+        self._let_go()
+        return self._run_accountant(casualty)
+
     def _become_worker(self, assignment: Assignment) -> int:
-        """In the forked process: lets go of what is the manager's, then lives the worker's life."""
+        self._let_go()
+        return self._run_worker(assignment)
+
+    def _let_go(self) -> None:
+        """In a forked process: closes what is the manager's alone."""
         self._inbox.close()
         self._reports.become_worker()
         self._lifeline.become_worker()
         processes.lead_group()
-        return self._run_worker(assignment)
 
     def _ask(self, pid: int, stop: Stop) -> None:
         record = self.roster.get(pid)
         if record is None:
             return
         self.roster.mark_asked(pid, stop, processes.monotonic())
-        if stop is not Stop.KILL:
+        if stop is Stop.KILL:
+            logger.warning("worker %d of %s did not stop, killing it", pid, record.group)
+            processes.send_group(pid, signal.SIGKILL)
+        else:
             processes.send(pid, _HOW[stop])
-            return
-        logger.warning("worker %d of %s did not stop, killing it", pid, record.group)
-        horse_pid = self._slots[pid].horse_pid
-        processes.send_group(pid, signal.SIGKILL)
-        if horse_pid:
-            processes.send_group(horse_pid, signal.SIGKILL)
+
+    def _ask_accountant(self, pid: int, stop: Stop) -> None:
+        accountant = self.roster.accountants[pid]
+        if stop is Stop.KILL:
+            logger.warning("worker %s is not accounted for; the next pool will", accountant.name)
+        self.roster.accountants[pid] = replace(
+            accountant, asked_at=processes.monotonic(), killed=stop is Stop.KILL
+        )
+        processes.send(pid, _HOW[stop])
 
     def _show_title(self) -> None:
         pids = self.roster.pids()
         if pids != self._titled:
             self._titled = pids
             setproctitle(f"rqpool-manager[{self.name}]: managing {pids}")
+
+
+def _cause(record: WorkerRecord, death: processes.Death) -> str:
+    """How a worker ended, in a sentence for the record of its job."""
+    if record.stop is Stop.KILL:
+        return f"Worker {record.name} was killed by its pool: it did not stop in time."
+    if death.signum is None:
+        return f"Worker {record.name} ended unexpectedly with {death}."
+    return f"Worker {record.name} was ended by {death}, which its pool did not send."

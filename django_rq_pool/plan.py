@@ -46,7 +46,22 @@ class EndHorse:
     pid: int
 
 
-Action = Fork | Ask | EndHorse
+@dataclass(frozen=True)
+class Account:
+    """Fork an accountant for the dead worker that had this pid."""
+
+    pid: int
+
+
+@dataclass(frozen=True)
+class AskAccountant:
+    """Ask this accountant to give up if Redis is away, or kill it."""
+
+    pid: int
+    stop: Stop
+
+
+Action = Fork | Ask | EndHorse | Account | AskAccountant
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,7 @@ def make_plan(
     busy: Container[int],
     now: float,
     burst: bool = False,
+    patience: float = IMMEDIATE_STOP_GRACE,
 ) -> Plan:
     """Compares what is wanted with what there is.
 
@@ -84,8 +100,10 @@ def make_plan(
         busy: pids of the workers that run a job.
         now: monotonic clock, seconds.
         burst: a worker that has finished is not replaced.
+        patience: seconds that an immediate stop may take.
     """
-    planner = _Planner(roster, backoffs, busy, now)
+    planner = _Planner(roster, backoffs, busy, now, patience)
+    planner.account()
     if phase is Phase.RUNNING:
         wanted = {
             group.name: max(0, group.workers - (roster.finished[group.name] if burst else 0))
@@ -99,10 +117,12 @@ def make_plan(
         ]
     else:
         planner.stop(roster.workers(), Stop.GRACEFUL)
+    if phase is not Phase.RUNNING:
+        planner.hurry_accountants(kill=phase is Phase.TERMINATING)
     return planner.plan(
         finished=phase is Phase.LEAVING
         or (
-            not (len(roster) or roster.orphans)
+            roster.is_empty()
             and (phase is not Phase.RUNNING or (burst and not any(wanted.values())))
         )
     )
@@ -110,12 +130,18 @@ def make_plan(
 
 class _Planner:
     def __init__(
-        self, roster: Roster, backoffs: Mapping[str, Backoff], busy: Container[int], now: float
+        self,
+        roster: Roster,
+        backoffs: Mapping[str, Backoff],
+        busy: Container[int],
+        now: float,
+        patience: float,
     ) -> None:
         self.roster = roster
         self.backoffs = backoffs
         self.busy = busy
         self.now = now
+        self.patience = patience
         self.actions: list[Action] = []
         self.due: float | None = None
 
@@ -138,6 +164,26 @@ class _Planner:
             self.stop(surplus, Stop.GRACEFUL)
             self.stop(leaving, Stop.GRACEFUL)
             forks_left -= self.fork(name, count - len(records), records, forks_left)
+
+    def account(self) -> None:
+        """Has every dead worker accounted for, whatever the phase."""
+        for pid, not_before in self.roster.unaccounted.items():
+            if self.now >= not_before:
+                self.actions.append(Account(pid))
+            else:
+                self.wake_at(not_before)
+
+    def hurry_accountants(self, kill: bool) -> None:
+        """What an accountant cannot do because Redis is away, the next pool does."""
+        for accountant in self.roster.accountants.values():
+            if accountant.asked_at is None:
+                self.actions.append(AskAccountant(accountant.pid, Stop.GRACEFUL))
+            elif kill and not accountant.killed and not self.roster.orphans:
+                deadline = accountant.asked_at + self.patience
+                if self.now >= deadline:
+                    self.actions.append(AskAccountant(accountant.pid, Stop.KILL))
+                else:
+                    self.wake_at(deadline)
 
     def usefulness(self, record: WorkerRecord) -> tuple[bool, bool, int]:
         """Sorts those that go first to the front: not ready, then idle, and high numbers."""
@@ -165,11 +211,11 @@ class _Planner:
         for record in records:
             if record.stop is None or record.stop < stop:
                 self.actions.append(Ask(record.pid, stop))
-                self.wake_at(self.now + IMMEDIATE_STOP_GRACE)
+                self.wake_at(self.now + self.patience)
             elif record.stop is Stop.IMMEDIATE or (
                 record.stop is Stop.GRACEFUL and record.ready_at is None
             ):
-                deadline = record.asked_at + IMMEDIATE_STOP_GRACE
+                deadline = record.asked_at + self.patience
                 if self.now >= deadline:
                     self.actions.append(Ask(record.pid, Stop.KILL))
                 else:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable
 
 from . import conf
+from .accountant import run_accountant
 from .conf import Configuration
 from .connections import close_connections
 from .manager import Manager
@@ -27,4 +28,11 @@ def run(
     import_jobs(conf.preload_modules() if preload is None else preload)
     close_connections()
     freeze_heap()
-    return Manager(configuration.name, configuration.groups, run_worker, burst).run()
+    return Manager(
+        configuration.name,
+        configuration.groups,
+        run_worker,
+        run_accountant,
+        rules=configuration.rules,
+        burst=burst,
+    ).run()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import sys
 import time
@@ -105,6 +106,50 @@ def send_group(pid: int, signum: int) -> None:
     """Sends a signal to the process group that a child leads, if it has members."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
+
+
+def pause(seconds: float) -> None:
+    """Waits, in a process that has nothing else to heed: a horse or an accountant."""
+    select.poll().poll(seconds * 1000)
+
+
+def wait_for_end(pid: int, seconds: float) -> bool:
+    """Waits until a process that need not be our child has ended.
+
+    Returns:
+        Whether it has: True at once when there is no such process.
+    """
+    if hasattr(os, "pidfd_open"):
+        try:
+            fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return True
+        except OSError:  # a kernel without pidfd; see below
+            pass
+        else:
+            try:
+                poll = select.poll()
+                poll.register(fd, select.POLLIN)
+                return bool(poll.poll(seconds * 1000))
+            finally:
+                os.close(fd)
+    deadline = monotonic() + seconds
+    while exists(pid):
+        if monotonic() >= deadline:
+            return False
+        pause(0.1)
+    return True
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process, a zombie included."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def is_our_child(pid: int) -> bool:

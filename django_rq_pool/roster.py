@@ -54,12 +54,34 @@ class Orphan:
     """Whether the manager has killed it."""
 
 
+@dataclass(frozen=True)
+class Accountant:
+    """A process that accounts for a dead worker."""
+
+    pid: int
+    name: str
+    """Whom it accounts for."""
+    asked_at: float | None = None
+    """When it was asked to give up if Redis is away, or None."""
+    killed: bool = False
+
+
 class Roster:
-    """Every live worker by pid, every orphan by pid, and who has finished in burst mode."""
+    """Every live worker, orphan and accountant by pid, and what is still to be done.
+
+    Attributes:
+        orphans: horses that outlived their worker.
+        unaccounted: pids of dead workers that no accountant has been forked for, and the time
+            before which it shall not be tried (again).
+        accountants: at work.
+        finished: how many workers of each group have finished in burst mode.
+    """
 
     def __init__(self) -> None:
         self._workers: dict[int, WorkerRecord] = {}
         self.orphans: dict[int, Orphan] = {}
+        self.unaccounted: dict[int, float] = {}
+        self.accountants: dict[int, Accountant] = {}
         self.finished: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -94,6 +116,10 @@ class Roster:
 
     def remove(self, pid: int) -> WorkerRecord | None:
         return self._workers.pop(pid, None)
+
+    def is_empty(self) -> bool:
+        """Whether nothing of the pool is left but the manager."""
+        return not (self._workers or self.orphans or self.unaccounted or self.accountants)
 
     def adopt(self, orphan: Orphan) -> None:
         self.orphans[orphan.pid] = orphan

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections import deque
 
 _SLOT = struct.Struct("=iH90s")
 """Pid of the horse (0: none), bytes of the job's id (0: idle), the id. RQ's own ids have 36."""
@@ -60,17 +61,24 @@ class Slot:
         return self._read()[0]
 
 
+_SPARE = 16
+
+
 class Scoreboard:
-    """Hands out slots; grows by a page at a time and never shrinks."""
+    """Hands out slots; grows by a page at a time and never shrinks.
+
+    A slot that comes back goes to the end of the line, and some are always kept spare: a horse that
+    was forked in its worker's last moment may write to the old slot once more.
+    """
 
     def __init__(self) -> None:
-        self._free: list[Slot] = []
+        self._free: deque[Slot] = deque()
 
     def acquire(self) -> Slot:
-        if not self._free:
+        if len(self._free) <= _SPARE:
             slab = mmap.mmap(-1, _SLAB)  # anonymous and shared: forked workers write to the same
-            self._free = [Slot(slab, at) for at in range(0, _SLAB - _SLOT.size + 1, _SLOT.size)]
-        slot = self._free.pop()
+            self._free += [Slot(slab, at) for at in range(0, _SLAB - _SLOT.size + 1, _SLOT.size)]
+        slot = self._free.popleft()
         slot.end()
         return slot
 

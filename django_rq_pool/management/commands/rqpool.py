@@ -10,6 +10,13 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from ... import __version__, conf, log, pool
 from ...conf import Configuration
 from ...groups import CountsError
+from ...phases import TermPolicy
+
+TERM_OPTIONS = {
+    TermPolicy.IMMEDIATE: "end running jobs, account for them, leave nobody behind (default)",
+    TermPolicy.GRACEFUL_WAIT: "finish running jobs, leave when the last worker is gone",
+    TermPolicy.GRACEFUL: "leave at once, workers finish their jobs on their own",
+}
 
 
 class Command(BaseCommand):
@@ -55,6 +62,16 @@ class Command(BaseCommand):
             action="store_true",
             help="end when every worker has found its queues empty",
         )
+        term = parser.add_mutually_exclusive_group()
+        for policy, meaning in TERM_OPTIONS.items():
+            term.add_argument(
+                f"--term-{policy.value}",
+                dest="term",
+                action="store_const",
+                const=policy,
+                default=TermPolicy.IMMEDIATE,
+                help=f"TERM means: {meaning}",
+            )
         parser.add_argument(
             "--check",
             action="store_true",
@@ -72,6 +89,7 @@ class Command(BaseCommand):
                 config=options["config"],
                 environment=options["environment"],
                 name=options["name"],
+                term=options["term"],
             )
             conf.preload_modules()
         except CountsError as error:

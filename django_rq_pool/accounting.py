@@ -1,0 +1,225 @@
+"""Accounting: what becomes of the jobs of a worker that is gone, or that lost its hold on one.
+
+Rule of the room: a job is settled in one transaction that takes it from where it stood, so that it
+is settled once, whoever tries. Beside `worker` this room alone knows RQ's insides; it is written
+against RQ 3.0.
+
+A worker's jobs stand in two places. Its in-flight list holds those that it took from a queue and no
+horse has begun: they go back to the head of their queue. Its executions (RQ's set) hold those that
+were begun and not settled: each is retried, failed or requeued.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from redis import Redis
+from rq import Queue
+from rq.callbacks import execute_failure_callback
+from rq.defaults import RQ_KEY_PREFIX
+from rq.exceptions import AbandonedJobError, NoSuchJobError
+from rq.executions import Execution, ExecutionRegistry
+from rq.job import Job, JobStatus
+from rq.job_lifecycle import call_exception_handlers
+from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.utils import as_text
+from rq.utils import now as utc_now
+
+from .fetch import Fetched
+
+if TYPE_CHECKING:
+    from .worker import PooledWorker
+
+logger = logging.getLogger("django_rq_pool")
+
+IN_FLIGHT_KEY = RQ_KEY_PREFIX + ":pool:in-flight:%s"
+"""List of the jobs that a worker, by name, has taken from a queue and no horse has begun."""
+
+MEMBERS_KEY = RQ_KEY_PREFIX + ":pool:members:%s"
+"""Hash of the workers of a pool, by its name: a worker's name and its queue group. Who stands here
+and is not registered with RQ has been lost."""
+
+_LOCK_KEY = RQ_KEY_PREFIX + ":pool:accounting:%s"
+"""Held by whoever accounts for a dead worker, by its name."""
+
+LOCK_SECONDS = 300
+
+_INTERRUPTED = "pool_interrupted"
+"""Field of a job's hash: how often it was requeued because something cut it short."""
+
+_UNSETTLED = (JobStatus.QUEUED, JobStatus.STARTED)
+
+
+def lock(redis: Redis, name: str) -> bool:
+    """Makes this process the one that accounts for a worker; False when another is."""
+    return bool(redis.set(_LOCK_KEY % name, 1, nx=True, ex=LOCK_SECONDS))
+
+
+def lost_members(redis: Redis, pool: str) -> list[str]:
+    """The workers of a pool that are gone without having been accounted for.
+
+    That is so when their registration has expired: their host vanished, or the manager that would
+    have accounted for them was killed with them.
+    """
+    names = [as_text(name) for name in redis.hkeys(MEMBERS_KEY % pool)]
+    if not names:
+        return []
+    with redis.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.exists(f"{RQ_KEY_PREFIX}:worker:{name}")
+        return [name for name, exists in zip(names, pipeline.execute()) if not exists]
+
+
+def account_for(worker: PooledWorker, pool: str, cause: str) -> None:
+    """Settles all that a dead worker left and forgets it. The lock must be held.
+
+    Args:
+        worker: stands for the dead one; see `worker.build_worker`.
+        pool: the name of its pool.
+        cause: how it ended, for the record of its jobs.
+    """
+    settle(worker, cause)
+    with worker.connection.pipeline() as pipeline:
+        pipeline.delete(worker.key, worker.executions_key)
+        pipeline.hdel(MEMBERS_KEY % pool, worker.name)
+        pipeline.delete(_LOCK_KEY % worker.name)
+        pipeline.execute()
+
+
+def settle(worker: PooledWorker, cause: str) -> None:
+    """Settles every job that a worker holds; none of its horses may be alive."""
+    not_begun = [as_text(job) for job in worker.connection.lrange(_in_flight(worker), 0, -1)]
+    executions = worker.get_current_executions(refresh=True)
+    for job_id in reversed(not_begun):
+        _put_back(worker, job_id, [each for each in executions if each.job_id == job_id])
+    for execution in executions:
+        if execution.job_id not in not_begun:
+            _end(worker, execution, cause)
+
+
+def keep_alive(worker: PooledWorker, seconds: int) -> None:
+    """Sends the heartbeats of what a dead worker's horse still runs, so that no clean-up calls it
+    abandoned. To be repeated within so many seconds."""
+    for execution in worker.get_current_executions(refresh=True):
+        try:
+            job = _fetch(worker, execution)
+        except NoSuchJobError:
+            continue
+        with worker.connection.pipeline() as pipeline:
+            execution.heartbeat(job.started_job_registry, seconds, pipeline)
+            job.heartbeat(utc_now(), seconds, pipeline=pipeline, xx=True)
+            pipeline.expire(worker.executions_key, seconds)
+            pipeline.expire(_LOCK_KEY % worker.name, LOCK_SECONDS)
+            pipeline.execute()
+
+
+def is_open(worker: PooledWorker, execution: Execution) -> bool:
+    """Whether an execution has not been settled. RQ takes it off the worker's set in the same
+    transaction that settles its job."""
+    return bool(worker.connection.sismember(worker.executions_key, execution.composite_key))
+
+
+def requeue(worker: PooledWorker, job: Job, queue: Queue, execution: Execution) -> bool:
+    """Puts a job that was cut short back to the front of its queue, as ``interrupted: requeue``
+    wants it.
+
+    Returns:
+        False when it has been cut short too often and must fail.
+    """
+    before = int(worker.connection.hget(job.key, _INTERRUPTED) or 0)
+    if before >= worker.group.options.interrupted_limit:
+        return False
+    with worker.connection.pipeline() as pipeline:
+        pipeline.hincrby(job.key, _INTERRUPTED, 1)
+        job.set_status(JobStatus.QUEUED, pipeline=pipeline)
+        worker.cleanup_execution(job, pipeline=pipeline, execution=execution)
+        queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
+        pipeline.execute()
+    logger.info("job %s of %s was cut short and is first in its queue again", job.id, queue.name)
+    return True
+
+
+def fail_unreadable(redis: Redis, fetched: Fetched, in_flight: str) -> None:
+    """Puts a job whose data cannot be read among the failed ones of its queue."""
+    queue_name = fetched.queue_key.removeprefix(Queue.redis_queue_namespace_prefix)
+    registry = FailedJobRegistry(queue_name, connection=redis)
+    with redis.pipeline() as pipeline:
+        pipeline.hset(Job.key_for(fetched.job_id), "status", JobStatus.FAILED.value)
+        pipeline.zadd(registry.key, {fetched.job_id: "+inf"})
+        pipeline.lrem(in_flight, 1, fetched.job_id)
+        pipeline.execute()
+
+
+def _in_flight(worker: PooledWorker) -> str:
+    return IN_FLIGHT_KEY % worker.name
+
+
+def _fetch(worker: PooledWorker, execution: Execution) -> Job:
+    job: Job = worker.job_class.fetch(
+        execution.job_id, connection=worker.connection, serializer=worker.serializer
+    )
+    return job
+
+
+def _put_back(worker: PooledWorker, job_id: str, executions: list[Execution]) -> None:
+    """Puts a job that no horse has begun back to the head of its queue."""
+    status, origin = worker.connection.hmget(worker.job_class.key_for(job_id), "status", "origin")
+    with worker.connection.pipeline() as pipeline:
+        pipeline.lrem(_in_flight(worker), 1, job_id)
+        for execution in executions:
+            _drop(worker, execution, as_text(origin or b""), pipeline)
+        if status and origin and as_text(status) in _UNSETTLED:
+            queue_key = f"{Queue.redis_queue_namespace_prefix}{as_text(origin)}"
+            pipeline.lpush(queue_key, job_id)
+            logger.info("job %s, not begun by worker %s, is back in its queue", job_id, worker.name)
+        pipeline.execute()
+
+
+def _end(worker: PooledWorker, execution: Execution, cause: str) -> None:
+    """Settles a job that was begun: retried, failed or requeued."""
+    try:
+        job = _fetch(worker, execution)
+    except NoSuchJobError:
+        with worker.connection.pipeline() as pipeline:
+            _drop(worker, execution, "", pipeline)
+            pipeline.execute()
+        return
+    if job.get_status(refresh=False) not in _UNSETTLED:
+        with worker.connection.pipeline() as pipeline:
+            _drop(worker, execution, job.origin, pipeline)
+            pipeline.execute()
+        return
+    queue = worker.queue_class(
+        job.origin,
+        connection=worker.connection,
+        job_class=worker.job_class,
+        serializer=worker.serializer,
+    )
+    job.ended_at = utc_now()
+    worker.executions[execution.id] = execution
+    worker.fail_cut_short(job, queue, execution, cause)
+
+
+def tell_failure(worker: PooledWorker, job: Job) -> None:
+    """Calls the failure callback and the exception handlers of a job that no horse could tell.
+
+    RQ does so when its maintenance finds an abandoned job; what they raise must not keep the job
+    from being settled.
+    """
+    error = AbandonedJobError()
+    try:
+        execute_failure_callback(job, worker.death_penalty_class, AbandonedJobError, error, None)
+        call_exception_handlers(worker._exc_handlers, job, AbandonedJobError, error, None)
+    except Exception:
+        logger.exception("the failure of job %s could not be told", job.id)
+
+
+def _drop(worker: PooledWorker, execution: Execution, origin: str, pipeline: Any) -> None:
+    """Removes an execution whose job is not running and needs no settling."""
+    pipeline.delete(execution.key)
+    pipeline.srem(worker.executions_key, execution.composite_key)
+    ExecutionRegistry(execution.job_id, connection=worker.connection).remove(execution, pipeline)
+    StartedJobRegistry(origin, connection=worker.connection).remove_execution(
+        execution, pipeline=pipeline
+    )
