@@ -141,9 +141,16 @@ class Pool:
         return psutil.Process(self.manager_pid)
 
     def workers(self) -> list[psutil.Process]:
-        """The workers that the manager's title names."""
-        pids = re.findall(r"\d+", self.manager.cmdline()[0].partition(": managing ")[2])
-        return [psutil.Process(int(pid)) for pid in pids]
+        """The manager's live children that are workers, by their titles; a horse that was adopted
+        is processing something."""
+        alive = []
+        for child in self.manager.children():
+            with contextlib.suppress(psutil.Error):
+                title = " ".join(child.cmdline())
+                is_worker = title.startswith("rq:worker:") and ": Processing " not in title
+                if is_worker and child.status() != psutil.STATUS_ZOMBIE:
+                    alive.append(child)
+        return alive
 
     def worker_pids(self) -> list[int]:
         return [worker.pid for worker in self.workers()]

@@ -1,5 +1,6 @@
 """Jobs and worker classes that only the tests use; on the path of the pools that they start."""
 
+import mmap
 import os
 import select
 import signal
@@ -8,6 +9,7 @@ import sys
 from pathlib import Path
 
 import redis
+from redis.connection import AbstractConnection
 from rq import SimpleWorker, Worker
 from rq.job import Job
 
@@ -87,6 +89,45 @@ class CustomWorker(Worker):
     def execute_job(self, job, queue):
         self.connection.rpush("custom", job.id)
         super().execute_job(job, queue)
+
+
+class Interrupted(Worker):
+    """Interrupts itself at the n-th command that it, or its horse, sends to Redis after it first
+    waited for a job. Each worker takes its n, and what happens then, from the list `plan`."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        plan = client().lpop("plan") if kwargs["prepare_for_work"] else None
+        if plan is not None:
+            number, self.what = plan.decode().split()
+            self.waits_to_come = len(self.queues)
+            self.left = mmap.mmap(-1, 8)  # counted by worker and horse together
+            self.left[:] = int(number).to_bytes(8, "little")
+            self.send = AbstractConnection.send_packed_command
+            AbstractConnection.send_packed_command = self.count_and_send()
+
+    def count_and_send(self):
+        def send(connection, command, *args, **kwargs):
+            if self.waits_to_come == 0:
+                self.count()
+            elif b"BLMOVE" in b"".join(command):
+                self.waits_to_come -= 1
+            return self.send(connection, command, *args, **kwargs)
+
+        return send
+
+    def count(self):
+        left = int.from_bytes(self.left[:], "little") - 1
+        if left >= 0:
+            self.left[:] = left.to_bytes(8, "little")
+        if left == 0:
+            Path(os.environ["FIRED"]).touch()
+            if self.what == "quit":
+                os.kill(self.pid, signal.SIGQUIT)
+            else:
+                os.kill(self.pid, signal.SIGKILL)
+                if self.what == "kill-both":
+                    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class InProcessWorker(SimpleWorker):
