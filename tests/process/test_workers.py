@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
 
 import pytest
-from rq import Queue, Retry, Worker
-from rq.job import JobStatus
-from rq.registry import FailedJobRegistry
+from rq import Worker
 from rq.serializers import JSONSerializer
 
 from harness import eventually
@@ -111,26 +108,6 @@ def test_a_serializer_can_be_the_groups_or_the_queues(start_with, enqueue, where
     job = enqueue("high", "note", "trace", "as JSON", serializer=JSONSerializer)
     eventually(lambda: job.is_finished)
     assert pool.stop() == 0
-
-
-def test_a_failing_job_is_retried_and_then_fails_as_with_rqworker(start_pool, enqueue, valkey):
-    pool = start_pool("high,default=1").expect_ready(1)
-    job = enqueue("high", "no_such_function", retry=Retry(max=2))
-    eventually(lambda: job.get_status() == JobStatus.FAILED)
-    assert job.id in FailedJobRegistry("high", connection=valkey)
-    job.refresh()
-    assert job.retries_left == 0
-    assert pool.stop() == 0
-
-
-def test_scheduled_jobs_are_enqueued_with_the_option_with_scheduler(start_pool, valkey):
-    pool = start_pool(yaml="high: {workers: 1, with_scheduler: true}").expect_ready(1)
-    job = Queue("high", connection=valkey).enqueue_in(
-        timedelta(milliseconds=1), "pool_jobs.note", "trace"
-    )
-    eventually(lambda: job.is_finished)
-    assert pool.stop() == 0
-    assert pool.processes() == []
 
 
 def test_a_job_that_was_deleted_while_it_waited_is_passed_over(start_pool, enqueue, valkey):

@@ -1,5 +1,6 @@
 """Jobs and worker classes that only the tests use; on the path of the pools that they start."""
 
+import contextlib
 import mmap
 import os
 import select
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import redis
 from redis.connection import AbstractConnection
-from rq import SimpleWorker, Worker
+from rq import SimpleWorker, Worker, get_current_job
 from rq.job import Job
 
 THE_CAUSE = "this worker class raises at boot"
@@ -27,6 +28,22 @@ def hold(gate: str) -> str:
     connection.blpop([f"{gate}:open"], 60)
     connection.rpush(f"{gate}:done", os.getpid())
     return gate
+
+
+def hold_and_clean_up(gate: str) -> None:
+    """Holds, and leaves a trace of what ended it."""
+    try:
+        hold(gate)
+    except BaseException as reason:
+        client().rpush(f"{gate}:clean", type(reason).__name__)
+        raise
+
+
+def hold_stubbornly(gate: str) -> None:
+    """Goes on holding whatever it is told."""
+    while True:
+        with contextlib.suppress(BaseException):
+            hold(gate)
 
 
 def hold_with_child(gate: str) -> None:
@@ -53,6 +70,12 @@ def kill_own_worker() -> None:
     client().blpop(["orphan:open"], 60)
 
 
+def short() -> None:
+    """Takes some milliseconds and leaves a trace when it is done."""
+    client().blpop(["nothing"], 0.01)
+    client().rpush("done", get_current_job().id)
+
+
 def process_state(key: str) -> None:
     """Reports what the process of a job looks like."""
     note(key, f"{os.getpid()} {os.getppid()} {os.getpgrp()}")
@@ -67,6 +90,26 @@ def wait_for_file(path: str) -> None:
     """Waits for a sign that does not come through Redis."""
     while not Path(path).exists():
         select.select([], [], [], 0.01)
+
+
+def succeeded(job: Job, *result: object) -> None:
+    """A success callback that leaves a trace."""
+    client().rpush("succeeded", job.id)
+
+
+def fail() -> float:
+    return 1 / 0
+
+
+def fail_once() -> None:
+    if client().rpush("tries", 1) == 1:
+        raise RuntimeError("the first time it fails")
+
+
+def write_meta() -> None:
+    job = get_current_job()
+    job.meta["job"] = job.id
+    job.save_meta()
 
 
 def handle(job: Job, *exc_info: object) -> None:
