@@ -34,10 +34,10 @@ class Backoff:
     failed_at: float = float("-inf")
     not_before: float = float("-inf")
 
-    def holds(self, now: float) -> bool:
-        """Whether the group forks one worker at a time, to see whether it survives."""
-        keeps_dying = self.quick_deaths > FREE_QUICK_DEATHS and now < self.not_before + QUICK
-        return self.boot_failures > 0 or keeps_dying
+    @property
+    def keeps_dying(self) -> bool:
+        """Whether more workers in a row have crashed than are replaced at once."""
+        return self.quick_deaths > FREE_QUICK_DEATHS
 
     def boot_failed(self, forked_at: float, now: float, chance: float) -> Backoff:
         """After a worker died before it was ready, or could not be forked.

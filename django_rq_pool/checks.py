@@ -22,7 +22,6 @@ def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 
     try:
         configuration = conf.configure()
-        conf.preload_modules()
     except CountsError as error:
         return [message(problem) for problem in error.problems]
     if configuration.source == loaders.NOTHING.name:

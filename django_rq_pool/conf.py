@@ -5,20 +5,22 @@ Rule of the room: the one place that reads settings; it opens no connection.
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django_rq.connection_utils import filter_connection_params
 from django_rq.jobs import get_job_class
 from django_rq.queues import get_commit_mode, get_queue_class
 from django_rq.workers import get_exception_handlers, get_worker_class
+from rq import Queue
+from rq.job import Job
 from rq.serializers import resolve_serializer
 
 from . import loaders
-from .groups import CountsError, Kind, Problem, QueueGroup, parse_counts
+from .groups import Counts, CountsError, Kind, Problem, QueueGroup, parse_counts
 from .phases import StopRules, TermPolicy
 from .worker import unfit
 
@@ -39,6 +41,7 @@ class Configuration:
         groups: the queue groups wanted.
         warnings: what is odd about the counts and does not prevent them.
         rules: how the pool stops.
+        preload: modules to import before the first fork.
     """
 
     name: str
@@ -46,7 +49,8 @@ class Configuration:
     environment: str | None
     groups: tuple[QueueGroup, ...]
     warnings: tuple[Problem, ...]
-    rules: StopRules = StopRules()
+    rules: StopRules
+    preload: tuple[str, ...]
 
 
 def configure(
@@ -71,16 +75,27 @@ def configure(
         CountsError: with every problem found.
     """
     environment = find_environment(environment)
-    if counts is not None:
-        source = loaders.Source("counts", lambda environment: counts)
-    else:
-        setting = getattr(settings, loaders.SETTING, None)
-        source = loaders.find_source(setting, command_line=command_line, config=config)
-    queues = queue_connections()
-    parsed = parse_counts(
-        source.load(environment), source=source.name, environment=environment, queues=queues
-    )
-    problems = [problem for group in parsed.groups for problem in _imports(group, source.name)]
+    problems: list[Problem] = []
+    source, parsed = loaders.NOTHING, Counts(())
+    try:
+        source, parsed = _counts(counts, command_line, config, environment)
+    except CountsError as error:
+        problems += error.problems
+    problems += (problem for group in parsed.groups for problem in _imports(group, source.name))
+    preload = getattr(settings, "RQ_POOL_PRELOAD", ())
+    if isinstance(preload, str) or not isinstance(preload, Iterable):
+        problems.append(
+            Problem(
+                Kind.SOURCE,
+                f"RQ_POOL_PRELOAD: {preload!r} is not a list.",
+                "Give a list of dotted module names.",
+            )
+        )
+    term_child = None
+    try:
+        term_child = term_child_timeout()
+    except CountsError as error:
+        problems += error.problems
     if problems:
         raise CountsError(*problems)
     return Configuration(
@@ -89,8 +104,29 @@ def configure(
         environment,
         parsed.groups,
         (*parsed.warnings, *_dyno_warnings(term)),
-        StopRules(term, term_child_timeout()),
+        StopRules(term, term_child),
+        tuple(preload),
     )
+
+
+def _counts(
+    counts: Mapping[str, object] | None,
+    command_line: Sequence[str],
+    config: str | None,
+    environment: str | None,
+) -> tuple[loaders.Source, Counts]:
+    if counts is not None:
+        source = loaders.Source("counts", lambda environment: counts)
+    else:
+        setting = getattr(settings, loaders.SETTING, None)
+        source = loaders.find_source(setting, command_line=command_line, config=config)
+    parsed = parse_counts(
+        source.load(environment),
+        source=source.name,
+        environment=environment,
+        queues=queue_connections(),
+    )
+    return source, parsed
 
 
 def find_environment(asked: str | None) -> str | None:
@@ -141,20 +177,6 @@ def project_name() -> str:
     return module.partition(".")[0]
 
 
-def preload_modules() -> Sequence[str]:
-    """The setting ``RQ_POOL_PRELOAD``: modules to import before the first fork."""
-    modules: object = getattr(settings, "RQ_POOL_PRELOAD", ())
-    if isinstance(modules, str) or not isinstance(modules, Sequence):
-        raise CountsError(
-            Problem(
-                Kind.SOURCE,
-                f"RQ_POOL_PRELOAD: {modules!r} is not a list.",
-                "Give a list of dotted module names.",
-            )
-        )
-    return modules
-
-
 def queue_connections() -> dict[str, object]:
     """Every queue of ``RQ_QUEUES``, in its order, with the parameters of its Redis connection.
 
@@ -176,34 +198,56 @@ def queue_connections() -> dict[str, object]:
 def _imports(group: QueueGroup, source: str) -> Iterator[Problem]:
     """What the group's workers would import at boot, imported now: a bad name stops the start."""
     options = group.options
-    where = f"{source}: {group.name!r}"
-
-    def attempt(option: str, importer: object, *arguments: object) -> Iterator[Problem]:
-        try:
-            importer(*arguments)  # type: ignore[operator]
-        except (ImportError, AttributeError, ValueError, ImproperlyConfigured) as error:
-            yield Problem(
-                Kind.IMPORT,
-                f"{where}: the {option} cannot be used: {error}.",
-                "Give the dotted path of one that can be imported.",
-            )
 
     def check_worker_class() -> None:
         problem = unfit(get_worker_class(options.worker_class))
         if problem is not None:
-            raise ValueError(problem.rstrip("."))
+            raise TypeError(problem.rstrip("."))
+
+    def check_job_class() -> None:
+        _require(get_job_class(options.job_class), Job)
 
     def check_queue_classes() -> None:
         classes = {
             get_queue_class(dict(settings.RQ_QUEUES[queue]), options.queue_class)
             for queue in group.queues
         }
+        for each in classes:
+            _require(each, Queue)
         if len(classes) > 1:
-            raise ValueError("the queues of a group must be of one class")
+            raise TypeError("the queues of a group must be of one class")
 
-    yield from attempt("worker_class", check_worker_class)
-    yield from attempt("job_class", get_job_class, options.job_class)
-    yield from attempt("queue_class", check_queue_classes)
-    yield from attempt("serializer", resolve_serializer, options.serializer)
-    yield from attempt("exception handler of RQ_EXCEPTION_HANDLERS", get_exception_handlers)
-    yield from attempt("commit mode of RQ", get_commit_mode)
+    checks: dict[str, tuple[object, Callable[[], object]]] = {
+        "worker_class": (options.worker_class, check_worker_class),
+        "job_class": (options.job_class, check_job_class),
+        "queue_class": (options.queue_class, check_queue_classes),
+        "serializer": (options.serializer, lambda: resolve_serializer(options.serializer)),
+        "exception handler of RQ_EXCEPTION_HANDLERS": (None, get_exception_handlers),
+        "commit mode of RQ": (None, get_commit_mode),
+    }
+    for what, (given, check) in checks.items():
+        try:
+            check()
+        except Exception as error:  # a module may raise anything when it is imported
+            yield Problem(
+                Kind.IMPORT,
+                f"{source}: {group.name!r}: the {what}{'' if given is None else f' {given!r}'} "
+                f"cannot be used: {_reason(given, error)}.",
+                "Give the dotted path of one that can be imported.",
+            )
+
+
+def _require(found: object, base: type) -> None:
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise TypeError(f"{found!r} is no subclass of {base.__module__}.{base.__qualname__}")
+
+
+def _reason(given: object, error: Exception) -> str:
+    """Why an import failed. RQ answers *invalid attribute* whatever went wrong in the module."""
+    module = given.rpartition(".")[0] if isinstance(given, str) else ""
+    if module and isinstance(error, ValueError):
+        try:
+            importlib.import_module(module)
+        except Exception as real:
+            error = real
+    return f"{type(error).__name__}: {error}"

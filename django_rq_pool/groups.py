@@ -220,7 +220,15 @@ class _Parser:
         environments: dict[str, _Section] = {}
         for key, value in mapping.items():
             if isinstance(value, Mapping) and WORKERS not in value and isinstance(key, str):
-                environments[key.strip()] = self.environment(key, value)
+                name = key.strip()
+                if name in environments:
+                    self.complain(
+                        Kind.SOURCE,
+                        f"{self.source}: {key!r}",
+                        "this environment is given twice.",
+                        "Put both together.",
+                    )
+                environments[name] = self.environment(key, value)
             else:
                 root[key] = value
         chosen = self.section(root, self.source)
@@ -253,16 +261,23 @@ class _Parser:
 
     def environment(self, key: str, value: Mapping[object, object]) -> _Section:
         where = f"{self.source}: {key!r}"
-        looks_like_options = [each for each in value if each in VALIDATORS]
-        if looks_like_options:
+        options = [each for each in value if each in VALIDATORS or self.is_mistyped_workers(each)]
+        if options:
             self.complain(
                 Kind.COUNT,
                 where,
-                f"it has options ({_listed(looks_like_options)}) and no {WORKERS!r}.",
+                f"it has options ({_listed(options)}) and no {WORKERS!r}.",
                 f"Add {WORKERS!r} to make it a queue group; without, it is an environment.",
             )
             return {}
         return self.section(value, where)
+
+    def is_mistyped_workers(self, word: object) -> bool:
+        return (
+            isinstance(word, str)
+            and word not in self.queues
+            and bool(difflib.get_close_matches(word, [WORKERS], cutoff=0.75))
+        )
 
     def section(self, mapping: Mapping[Any, object], where: str) -> _Section:
         section: _Section = {}
@@ -374,6 +389,14 @@ class _Parser:
             )
             return None
         queues = self.expand(entry.names)
+        if not queues:
+            self.complain(
+                Kind.UNKNOWN_QUEUE,
+                where,
+                "RQ_QUEUES has no queue.",
+                "Define the queues there, as django-rq's documentation says.",
+            )
+            return None
         strangers = [q for q in queues if self.queues[q] != self.queues[queues[0]]]
         if strangers:
             self.complain(
@@ -410,7 +433,10 @@ def _override(root: _Section, overrides: _Section) -> _Section:
 
 
 def _short(value: object) -> str:
-    return reprlib.repr(value)
+    try:
+        return reprlib.repr(value)
+    except Exception:  # repr() is the value's own code; and an integer can be too long to print
+        return f"a value of type {type(value).__name__}"
 
 
 def _listed(names: object) -> str:

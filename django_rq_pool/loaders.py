@@ -7,10 +7,9 @@ means is the business of `groups`. Which loader it is gets decided here, by one 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 from django.utils.module_loading import import_string
@@ -109,11 +108,11 @@ def _from_setting(setting: object) -> Source:
 def _import(path: str) -> object:
     try:
         return import_string(path)
-    except ImportError as error:
+    except Exception as error:  # a module may raise anything when it is imported
         raise CountsError(
             Problem(
                 Kind.IMPORT,
-                f"{SETTING}: {path!r} cannot be imported: {error}.",
+                f"{SETTING}: {path!r} cannot be imported: {type(error).__name__}: {error}.",
                 "Give a mapping, the path of a YAML file, or the dotted path of a callable.",
             )
         ) from error
@@ -167,7 +166,7 @@ def read_yaml(path: str) -> object:
         ) from error
     try:
         data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  # a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except Exception as error:  # beside its own errors PyYAML lets those of bad values through
         reason = " ".join(str(error).split())
         raise _unusable(
             path, f"it is not YAML: {reason}.", "Write one line for each queue group: names: count."
@@ -182,7 +181,20 @@ def _unusable(path: str, text: str, hint: str) -> CountsError:
 class _UniqueKeyLoader(yaml.SafeLoader):
     """PyYAML keeps the last of two equal keys and says nothing; here it is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._checked: set[yaml.MappingNode] = set()  # a merged mapping is flattened again
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Looks at the keys before those of a merge (``<<``) come among them, where one that the
+        mapping overrides is no repetition."""
+        self._check_keys(node)
+        super().flatten_mapping(node)
+
+    def _check_keys(self, node: yaml.MappingNode) -> None:
+        if node in self._checked:
+            return
+        self._checked.add(node)
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
@@ -191,4 +203,3 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                         None, None, f"the key {key.value!r} is given twice", key.start_mark
                     )
                 seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)

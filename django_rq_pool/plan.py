@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
-from .backoff import Backoff
+from .backoff import QUICK, Backoff
 from .groups import QueueGroup
 from .phases import Phase
 from .roster import Roster, Stop, WorkerRecord
@@ -197,15 +197,23 @@ class _Planner:
         if self.now < backoff.not_before:
             self.wake_at(backoff.not_before)
             return 0
-        if backoff.holds(self.now):
-            # One worker goes ahead; the rest follow when it is ready.
-            missing = 0 if any(record.ready_at is None for record in records) else 1
-            self.wake_at(self.now + 1.0)
+        if backoff.boot_failures or (backoff.keeps_dying and not self.any_survives(records)):
+            # One worker goes ahead; the rest follow when it is ready, or has survived.
+            unproven = (record.ready_at is None or backoff.keeps_dying for record in records)
+            missing = 0 if any(unproven) else 1
         missing = min(missing, most)
         taken = {record.number for record in records}
         free = (number for number in range(1, len(records) + missing + 1) if number not in taken)
         self.actions += [Fork(group, next(free)) for _ in range(missing)]
         return missing
+
+    def any_survives(self, records: list[WorkerRecord]) -> bool:
+        """Whether a worker of the group has been ready for longer than quick deaths take."""
+        proofs = [record.ready_at + QUICK for record in records if record.ready_at is not None]
+        for proof in proofs:
+            if self.now < proof:
+                self.wake_at(proof)
+        return any(self.now >= proof for proof in proofs)
 
     def stop(self, records: Iterable[WorkerRecord], stop: Stop) -> None:
         for record in records:

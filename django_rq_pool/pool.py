@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 
-from . import conf
 from .accountant import run_accountant
 from .conf import Configuration
 from .connections import close_connections
@@ -25,7 +24,7 @@ def run(
     """Runs the pool until a signal ends it; see `django_rq_pool.run_pool`."""
     for warning in configuration.warnings:
         logger.warning("%s", warning)
-    import_jobs(conf.preload_modules() if preload is None else preload)
+    import_jobs(configuration.preload if preload is None else preload)
     close_connections()
     freeze_heap()
     return Manager(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 _LONGEST = 16_000
-"""Bytes of text in a report: a traceback longer than this loses its middle."""
+"""Characters of text in a report: a traceback longer than this loses its middle."""
 
 
 class Event(str, Enum):
@@ -42,7 +42,7 @@ class Reports:
     def __init__(self) -> None:
         self._manager_end, self._workers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._manager_end.setblocking(False)
-        self._workers_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * _LONGEST)
+        self._workers_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * _LONGEST)
 
     def fileno(self) -> int:
         """What the manager waits on."""
@@ -56,7 +56,7 @@ class Reports:
                 data = self._manager_end.recv(8 * _LONGEST)
             except BlockingIOError:
                 return reports
-            pid, event, text = json.loads(data)
+            pid, event, text = json.loads(data.decode(errors="surrogatepass"))
             reports.append(Report(pid, Event(event), text))
 
     def send(self, event: Event, text: str = "") -> None:
@@ -64,7 +64,8 @@ class Reports:
         if len(text) > _LONGEST:
             text = f"{text[: _LONGEST // 2]}\n  ...\n{text[-_LONGEST // 2 :]}"
         try:
-            self._workers_end.send(json.dumps((os.getpid(), event.value, text)).encode())
+            report = json.dumps((os.getpid(), event.value, text), ensure_ascii=False)
+            self._workers_end.send(report.encode(errors="surrogatepass"))
         except OSError:
             return
 

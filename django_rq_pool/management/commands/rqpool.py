@@ -91,7 +91,6 @@ class Command(BaseCommand):
                 name=options["name"],
                 term=options["term"],
             )
-            conf.preload_modules()
         except CountsError as error:
             raise CommandError(str(error)) from error
         if options["check"]:
