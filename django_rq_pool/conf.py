@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -83,7 +83,7 @@ def configure(
         problems += error.problems
     problems += (problem for group in parsed.groups for problem in _imports(group, source.name))
     preload = getattr(settings, "RQ_POOL_PRELOAD", ())
-    if isinstance(preload, str) or not isinstance(preload, Iterable):
+    if not isinstance(preload, (list, tuple)):
         problems.append(
             Problem(
                 Kind.SOURCE,
@@ -198,9 +198,10 @@ def queue_connections() -> dict[str, object]:
 def _imports(group: QueueGroup, source: str) -> Iterator[Problem]:
     """What the group's workers would import at boot, imported now: a bad name stops the start."""
     options = group.options
+    worker_class = options.worker_class or getattr(settings, "RQ", {}).get("WORKER_CLASS")
 
     def check_worker_class() -> None:
-        problem = unfit(get_worker_class(options.worker_class))
+        problem = unfit(get_worker_class(worker_class))
         if problem is not None:
             raise TypeError(problem.rstrip("."))
 
@@ -218,7 +219,7 @@ def _imports(group: QueueGroup, source: str) -> Iterator[Problem]:
             raise TypeError("the queues of a group must be of one class")
 
     checks: dict[str, tuple[object, Callable[[], object]]] = {
-        "worker_class": (options.worker_class, check_worker_class),
+        "worker_class": (worker_class, check_worker_class),
         "job_class": (options.job_class, check_job_class),
         "queue_class": (options.queue_class, check_queue_classes),
         "serializer": (options.serializer, lambda: resolve_serializer(options.serializer)),

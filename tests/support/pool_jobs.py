@@ -70,6 +70,10 @@ def kill_own_worker() -> None:
     client().blpop(["orphan:open"], 60)
 
 
+def nothing() -> None:
+    """Does nothing."""
+
+
 def short() -> None:
     """Takes some milliseconds and leaves a trace when it is done."""
     client().blpop(["nothing"], 0.01)

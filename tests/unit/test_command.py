@@ -1,0 +1,188 @@
+"""``manage.py rqpool --check``: the table of a good pool, the sentences about a bad one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import override_settings
+
+from django_rq_pool.log import LOGGERS
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_before() -> Iterator[None]:
+    before = {
+        logger: (logger.level, list(logger.handlers)) for logger in map(logging.getLogger, LOGGERS)
+    }
+    yield
+    for logger, (level, handlers) in before.items():
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
+
+
+def check(*arguments: str) -> tuple[str, str]:
+    """What ``rqpool --check`` prints, and what it prints for people to worry about."""
+    out, err = StringIO(), StringIO()
+    call_command("rqpool", "--check", *arguments, stdout=out, stderr=err)
+    return out.getvalue(), err.getvalue()
+
+
+def refusal(*arguments: str) -> str:
+    with pytest.raises(CommandError) as caught:
+        check(*arguments)
+    assert caught.value.returncode == 1
+    return str(caught.value)
+
+
+def test_a_good_pool_is_printed_as_a_table():
+    counts = {
+        "high,default": 4,
+        "low": {"workers": 2, "max_jobs": 500, "with_scheduler": True},
+        "elsewhere": 0,
+    }
+    with override_settings(RQ_POOL=counts):
+        out, err = check("--name", "corner")
+    assert out.splitlines() == [
+        "pool corner, counts from: RQ_POOL",
+        "GROUP         WORKERS  QUEUES        OPTIONS",
+        "high,default  4        high default  -",
+        "low           2        low           max_jobs=500 with_scheduler=True",
+        "elsewhere     0        elsewhere     -",
+        "6 workers",
+    ]
+    assert err == ""
+
+
+def test_the_table_shows_what_a_star_stands_for():
+    url = {"URL": "redis://localhost/0"}
+    with override_settings(RQ_QUEUES={"b": url, "c": url, "a": url}):
+        out, _ = check("c,*=1")
+    assert "c,*    1        c b a   -" in out.splitlines()
+
+
+def test_name_and_environment_are_shown():
+    with override_settings(RQ_POOL={"high": 1, "production": {"high": 3}}):
+        out, _ = check("--name", "corner", "--environment", "production")
+    assert out.splitlines()[0] == ("pool corner, counts from: RQ_POOL, environment: production")
+    assert out.splitlines()[-1] == "3 workers"
+
+
+@pytest.mark.parametrize("option", ["--name", "--appname", "-a"])
+def test_the_name_has_several_spellings(option):
+    assert check("high=1", option, "corner")[0].startswith("pool corner,")
+
+
+def test_the_environment_comes_from_the_process_unless_it_is_asked_for(monkeypatch):
+    monkeypatch.setenv("DJANGO_ENV", "staging")
+    counts = {"high": 1, "staging": {"high": 2}, "production": {"high": 3}}
+    with override_settings(RQ_POOL=counts):
+        assert check()[0].splitlines()[-1] == "2 workers"
+        assert check("-E", "production")[0].splitlines()[-1] == "3 workers"
+
+
+def test_counts_on_the_command_line_replace_all_others():
+    Path("rqpool.yml").write_text("high: -1")
+    with override_settings(RQ_POOL={"high": -1}):
+        out, _ = check("high,default=4", "low=1", "--config", "rqpool.yml")
+    assert out.splitlines()[0].endswith(", counts from: command line")
+    assert [line.split()[:2] for line in out.splitlines()[2:-1]] == [
+        ["high,default", "4"],
+        ["low", "1"],
+    ]
+
+
+def test_a_file_on_the_command_line_replaces_the_setting():
+    Path("own.yml").write_text("low: 3")
+    with override_settings(RQ_POOL={"high": -1}):
+        assert check("--config", "own.yml")[0].splitlines()[0].endswith("counts from: own.yml")
+        assert check("-c", "own.yml")[0].splitlines()[-1] == "3 workers"
+
+
+def test_the_pool_is_called_after_the_project_unless_it_is_told():
+    assert check("high=1")[0].splitlines()[0] == "pool shop, counts from: command line"
+
+
+def test_an_empty_pool_says_so():
+    out, err = check()
+    assert out.splitlines()[-1] == "0 workers"
+    assert "the pool is empty" in err
+    assert "rqpool.yml" in err
+
+
+def test_an_unknown_environment_is_a_warning_and_no_refusal():
+    with override_settings(RQ_POOL={"high": 1, "production": {"high": 2}}):
+        out, err = check("--environment", "prod")
+    assert out.splitlines()[-1] == "1 workers"
+    assert "no environment 'prod'" in err
+    assert "'production'" in err
+
+
+def test_all_problems_are_told_one_a_line():
+    with override_settings(RQ_POOL={"high": -1, "hihg": 1, "low": {"workers": 1, "max_job": 2}}):
+        lines = refusal().splitlines()
+    assert len(lines) == 3
+    assert any("'high'" in line and "whole number" in line for line in lines)
+    assert any("'hihg'" in line and "'high'" in line for line in lines)
+    assert any("Did you mean 'max_jobs'?" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["high"], "high=1"),
+        (["high=many"], "'many' is not a count"),
+        (["high=-1"], "-1 is not a count"),
+        (["=1"], "a queue name is empty"),
+        (["high=1", "high=2"], "twice"),
+        (["high=1", " high=2"], "twice"),
+        (["hihg=1"], "RQ_QUEUES has no queue 'hihg'"),
+        (["high,elsewhere=1"], "another Redis connection"),
+        (["--config", "gone.yml"], "gone.yml: there is no such file"),
+    ],
+)
+def test_bad_arguments_are_refused_in_words(arguments, words):
+    assert words in refusal(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("no.such.Worker", "no.such.Worker"),
+        ("rq.Queue", "is not an RQ worker class"),
+        ("rq.SpawnWorker", "starts a new interpreter for every job"),
+    ],
+)
+def test_a_bad_worker_class_is_refused_wherever_it_is_said(value, words):
+    with override_settings(RQ_POOL={"high": {"workers": 1, "worker_class": value}}):
+        own = refusal()
+    with override_settings(RQ_POOL={"high": 1}, RQ={"WORKER_CLASS": value}):
+        everybodys = refusal()
+    for sentence in (own, everybodys):
+        assert sentence.startswith("RQ_POOL: 'high': the worker_class ")
+        assert words in sentence
+
+
+def test_a_raising_loader_is_refused_in_words():
+    def loader(environment):
+        raise LookupError("the table of counts is away")
+
+    with override_settings(RQ_POOL=loader):
+        assert "LookupError: the table of counts is away" in refusal()
+
+
+def test_a_bad_preload_setting_is_refused_in_words():
+    with override_settings(RQ_POOL_PRELOAD="shop.tasks"):
+        assert "RQ_POOL_PRELOAD: 'shop.tasks' is not a list" in refusal("high=1")
+
+
+def test_sentences_end_with_one_full_stop():
+    with override_settings(RQ_POOL={"high": {"workers": 1, "worker_class": "rq.SpawnWorker"}}):
+        assert ".." not in refusal()

@@ -1,0 +1,547 @@
+"""The grammar of the counts: what it means, and what it says about what it refuses."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict, UserDict
+from decimal import Decimal
+from types import MappingProxyType
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from django_rq_pool.groups import (
+    OPTION_NAMES,
+    Counts,
+    CountsError,
+    GroupOptions,
+    Kind,
+    Problem,
+    QueueGroup,
+    parse_counts,
+)
+
+HERE, THERE = {"URL": "redis://here"}, {"URL": "redis://there"}
+QUEUES = {"high": HERE, "default": HERE, "low": HERE}
+TWO_SERVERS = {**QUEUES, "elsewhere": THERE}
+SOURCE = "counts.yml"
+
+
+def parse(mapping, environment=None, queues=QUEUES) -> Counts:
+    return parse_counts(mapping, source=SOURCE, environment=environment, queues=queues)
+
+
+def groups(mapping, environment=None, queues=QUEUES) -> dict[str, QueueGroup]:
+    parsed = parse(mapping, environment, queues).groups
+    by_name = {group.name: group for group in parsed}
+    assert len(by_name) == len(parsed)
+    return by_name
+
+
+def counts(mapping, environment=None, queues=QUEUES) -> dict[str, int]:
+    return {name: group.workers for name, group in groups(mapping, environment, queues).items()}
+
+
+def problems(mapping, environment=None, queues=QUEUES) -> tuple[Problem, ...]:
+    with pytest.raises(CountsError) as caught:
+        parse(mapping, environment, queues)
+    return caught.value.problems
+
+
+def only_problem(mapping, environment=None, queues=QUEUES) -> Problem:
+    found = problems(mapping, environment, queues)
+    assert len(found) == 1, [str(problem) for problem in found]
+    return found[0]
+
+
+def assert_says(problem: Problem, kind: Kind, *words: str) -> None:
+    assert problem.kind is kind
+    assert problem.hint
+    for word in (SOURCE, *words):
+        assert word in str(problem)
+
+
+# Counts and names
+
+
+def test_an_integer_is_the_count_of_a_group():
+    assert parse({"high": 2, "low": 0}) == Counts(
+        (QueueGroup("high", ("high",), 2), QueueGroup("low", ("low",), 0))
+    )
+
+
+def test_groups_keep_the_order_in_which_they_are_written():
+    assert list(counts({"low": 1, "high": 1, "default": 1})) == ["low", "high", "default"]
+
+
+def test_commas_separate_queues_in_priority_order():
+    assert groups({"low,high": 1})["low,high"].queues == ("low", "high")
+
+
+def test_spaces_around_names_do_not_matter():
+    assert groups({"  high ,\tdefault ": 3}) == {
+        "high,default": QueueGroup("high,default", ("high", "default"), 3)
+    }
+
+
+def test_the_same_queues_in_another_order_are_another_group():
+    assert counts({"high,low": 1, "low,high": 2}) == {"high,low": 1, "low,high": 2}
+
+
+def test_a_space_inside_a_queue_name_belongs_to_it():
+    queues = {"big ones": HERE}
+    assert groups({" big ones ": 1}, queues=queues)["big ones"].queues == ("big ones",)
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict, UserDict, MappingProxyType])
+def test_any_mapping_will_do(kind):
+    assert counts(kind({"high": kind({"workers": 2})})) == {"high": 2}
+
+
+def test_a_star_is_every_queue_in_the_order_of_rq_queues():
+    assert groups({"*": 1}) == {"*": QueueGroup("*", ("high", "default", "low"), 1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "queues"),
+    [
+        ("low,*", ("low", "high", "default")),
+        ("*,high", ("default", "low", "high")),
+        ("low , * , high", ("low", "default", "high")),
+    ],
+)
+def test_a_star_among_names_is_every_queue_that_is_not_named(name, queues):
+    group = groups({name: 2})[name.replace(" ", "")]
+    assert group.queues == queues
+    assert group.workers == 2
+
+
+def test_groups_may_be_on_different_connections():
+    parsed = groups({"high,low": 1, "elsewhere": 1}, queues=TWO_SERVERS)
+    assert parsed["elsewhere"].queues == ("elsewhere",)
+
+
+# Options
+
+
+def test_a_mapping_with_workers_is_a_group_with_options():
+    group = groups({"high": {"workers": 2, "max_jobs": 500, "with_scheduler": True}})["high"]
+    assert group.workers == 2
+    assert group.options == GroupOptions(max_jobs=500, with_scheduler=True)
+    assert group.options.given() == {"max_jobs": 500, "with_scheduler": True}
+
+
+def test_a_group_without_options_has_given_none():
+    assert groups({"high": {"workers": 1}})["high"].options.given() == {}
+
+
+class Dumper:
+    dumps = staticmethod(repr)
+    loads = staticmethod(len)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("worker_class", "shop.workers.Worker"),
+        ("worker_class", dict),
+        ("job_class", "shop.jobs.Job"),
+        ("queue_class", "shop.queues.Queue"),
+        ("serializer", "json"),
+        ("serializer", Dumper()),
+        ("max_jobs", 1),
+        ("max_idle_time", 60),
+        ("worker_ttl", 420),
+        ("dequeue_strategy", "default"),
+        ("dequeue_strategy", "round_robin"),
+        ("dequeue_strategy", "random"),
+        ("with_scheduler", False),
+        ("with_scheduler", True),
+        ("interrupted", "fail"),
+        ("interrupted", "requeue"),
+        ("interrupted_limit", 1),
+    ],
+)
+def test_an_option_takes_a_value_of_its_kind(option, value):
+    options = groups({"high": {"workers": 1, option: value}})["high"].options
+    assert getattr(options, option) is value
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "right"),
+    [
+        *(
+            (option, value, "whole number, 1 or more")
+            for option in ("max_jobs", "max_idle_time", "worker_ttl", "interrupted_limit")
+            for value in (0, -1, 1.5, True, "10", None)
+        ),
+        *(("with_scheduler", value, "true or false") for value in (1, 0, "yes", None)),
+        *(
+            ("dequeue_strategy", value, "default, round_robin, random")
+            for value in ("fifo", None, 1, ["random"])
+        ),
+        *(("interrupted", value, "fail, requeue") for value in ("retry", None, True, ["requeue"])),
+        *(
+            (option, value, "dotted path")
+            for option in ("worker_class", "job_class", "queue_class", "serializer")
+            for value in ("", 7, None, ["a.b"])
+        ),
+    ],
+)
+def test_a_bad_value_of_an_option_is_refused_with_what_would_be_right(option, value, right):
+    problem = only_problem({"high": {"workers": 1, option: value}})
+    assert_says(problem, Kind.OPTION_VALUE, "'high'", repr(option), repr(value), right)
+
+
+@pytest.mark.parametrize(
+    ("typo", "nearest"),
+    [
+        ("max_job", "max_jobs"),
+        ("max-jobs", "max_jobs"),
+        ("worker_clas", "worker_class"),
+        ("with_schedular", "with_scheduler"),
+        ("strategy", "dequeue_strategy"),
+    ],
+)
+def test_an_unknown_option_is_refused_with_the_nearest_known_one(typo, nearest):
+    problem = only_problem({"high": {"workers": 1, typo: 1}})
+    assert_says(problem, Kind.OPTION_NAME, "'high'", repr(typo), f"Did you mean {nearest!r}?")
+
+
+@pytest.mark.parametrize("name", ["zebra", 5, None, ("max_jobs",)])
+def test_an_option_that_resembles_none_is_refused_with_the_list_of_all(name):
+    problem = only_problem({"high": {"workers": 1, name: 1}})
+    assert_says(problem, Kind.OPTION_NAME, repr(name), *OPTION_NAMES)
+    assert "Did you mean" not in str(problem)
+
+
+def test_options_without_workers_are_refused():
+    problem = only_problem({"high": {"max_jobs": 5, "worker_ttl": 60}, "low": 1})
+    assert_says(problem, Kind.COUNT, "'high'", "'max_jobs', 'worker_ttl'", "Add 'workers'")
+
+
+def test_a_mistyped_workers_is_refused_instead_of_dropping_the_group():
+    only_problem({"high": {"wrokers": 2}, "low": 1})
+
+
+# Environments
+
+SHARED = {
+    "high": {"workers": 1, "max_jobs": 500, "worker_ttl": 60},
+    "low": 2,
+    "production": {
+        "high": 4,
+        "low": {"workers": 8, "max_idle_time": 9},
+        "default": 3,
+    },
+    "careful": {
+        "high": {"max_jobs": 10},
+        "low": {"max_jobs": 1},
+    },
+    "off": {"high": 0},
+}
+
+
+def test_without_an_environment_the_root_counts():
+    assert counts(SHARED) == {"high": 1, "low": 2}
+
+
+def test_an_environment_overrides_what_it_names_and_adds_what_is_new():
+    assert counts(SHARED, "production") == {"high": 4, "low": 8, "default": 3}
+
+
+def test_an_integer_in_an_environment_keeps_the_options_of_the_root():
+    assert groups(SHARED, "production")["high"].options == GroupOptions(max_jobs=500, worker_ttl=60)
+
+
+def test_a_mapping_in_an_environment_merges_with_the_options_of_the_root():
+    careful = groups(SHARED, "careful")
+    assert careful["high"] == QueueGroup(
+        "high", ("high",), 1, GroupOptions(max_jobs=10, worker_ttl=60)
+    )
+    assert careful["low"] == QueueGroup("low", ("low",), 2, GroupOptions(max_jobs=1))
+
+
+def test_an_environment_can_turn_a_group_off_and_leave_the_rest():
+    assert counts(SHARED, "off") == {"high": 0, "low": 2}
+
+
+def test_an_environment_finds_its_groups_in_the_root_whatever_the_spaces():
+    mapping = {"high, low": {"workers": 1, "max_jobs": 5}, "production": {" high,low ": 2}}
+    assert groups(mapping, "production") == {
+        "high,low": QueueGroup("high,low", ("high", "low"), 2, GroupOptions(max_jobs=5))
+    }
+
+
+def test_spaces_around_the_name_of_an_environment_do_not_matter():
+    assert counts({"high": 1, " production ": {"high": 2}}, "production") == {"high": 2}
+
+
+def test_the_same_environment_twice_by_spaces_is_refused():
+    only_problem({"production": {"high": 1}, "production ": {"low": 1}}, "production")
+
+
+def test_an_empty_environment_changes_nothing():
+    assert counts({"high": 1, "production": {}}, "production") == {"high": 1}
+
+
+def test_an_environment_may_be_all_there_is():
+    assert counts({"production": {"high": 2}}, "production") == {"high": 2}
+
+
+def test_a_group_that_only_an_environment_has_needs_a_count():
+    problem = only_problem({"high": 1, "production": {"low": {"max_jobs": 5}}}, "production")
+    assert_says(problem, Kind.COUNT, "'low'", "'workers'", "environment")
+
+
+def test_a_problem_in_an_environment_is_told_whichever_is_asked_for():
+    mapping = {"high": 1, "production": {"high": -1}, "staging": {}}
+    for environment in (None, "staging", "production"):
+        assert_says(only_problem(mapping, environment), Kind.COUNT, "'production'", "'high'", "-1")
+
+
+def test_an_unknown_environment_is_a_warning_that_names_those_there_are():
+    parsed = parse(SHARED, "prodution")
+    assert {group.name: group.workers for group in parsed.groups} == {"high": 1, "low": 2}
+    (warning,) = parsed.warnings
+    assert_says(warning, Kind.UNKNOWN_ENVIRONMENT, "'prodution'", "'production', 'careful', 'off'")
+
+
+def test_an_unknown_environment_is_no_warning_where_there_are_none():
+    assert parse({"high": 1}, "production").warnings == ()
+
+
+def test_a_known_environment_is_no_warning():
+    assert parse(SHARED, "production").warnings == ()
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("value", [None, 5, "high=1", ["high"], {"high"}, b"high: 1"])
+def test_what_is_not_a_mapping_is_refused(value):
+    assert_says(only_problem(value), Kind.SOURCE, repr(value), "not a mapping", "colon")
+
+
+BAD_COUNTS = [-1, 1.0, 2.5, math.nan, math.inf, True, False, "4", "", None, [2], b"1", Decimal(1)]
+
+
+@pytest.mark.parametrize("value", BAD_COUNTS)
+def test_what_is_not_a_whole_number_is_refused_as_a_count(value):
+    problem = only_problem({"high": value, "low": 1})
+    assert_says(problem, Kind.COUNT, "'high'", repr(value), "whole number, 0 or more")
+
+
+@pytest.mark.parametrize("value", BAD_COUNTS)
+def test_what_is_not_a_whole_number_is_refused_as_workers(value):
+    problem = only_problem({"high": {"workers": value}, "low": 1})
+    assert_says(problem, Kind.COUNT, "'high'", "'workers'", repr(value), "whole number, 0 or more")
+
+
+@pytest.mark.parametrize("key", [1, None, True, 1.5, b"high", ("high", "low")])
+@pytest.mark.parametrize("value", [1, {"workers": 1}, {"high": 1}])
+def test_a_key_that_is_not_text_is_refused(key, value):
+    assert_says(only_problem({key: value, "low": 1}), Kind.QUEUE_NAME, repr(key), "quotes")
+
+
+@pytest.mark.parametrize("name", ["", " ", ",", "high,", ",high", "high,,low", "high, ,low"])
+def test_an_empty_queue_name_is_refused(name):
+    assert_says(only_problem({name: 1}), Kind.QUEUE_NAME, repr(name), "empty", "comma")
+
+
+@pytest.mark.parametrize(
+    ("name", "repeated"),
+    [("high,high", "'high'"), ("high,low, high", "'high'"), ("*,high,*", "'*'")],
+)
+def test_a_queue_named_twice_in_a_group_is_refused(name, repeated):
+    assert_says(only_problem({name: 1}), Kind.QUEUE_NAME, repr(name), repeated, "once")
+
+
+def test_the_same_group_twice_by_spaces_is_refused():
+    problem = only_problem({"high,low": 1, "high, low": 2})
+    assert_says(problem, Kind.QUEUE_NAME, "'high, low'", "twice", "Keep one")
+
+
+def test_the_same_group_twice_in_an_environment_is_refused():
+    problem = only_problem({"high": 1, "production": {"low": 1, " low": 2}})
+    assert_says(problem, Kind.QUEUE_NAME, "'production'", "' low'", "twice")
+
+
+def test_an_unknown_queue_is_refused_with_those_there_are():
+    problem = only_problem({"high,hihg,lwo": 1})
+    assert_says(
+        problem, Kind.UNKNOWN_QUEUE, "'high,hihg,lwo'", "'hihg', 'lwo'", "'high', 'default', 'low'"
+    )
+
+
+def test_an_unknown_queue_is_refused_when_there_are_none_at_all():
+    assert_says(only_problem({"high": 1}, queues={}), Kind.UNKNOWN_QUEUE, "'high'", "empty")
+
+
+def test_an_unknown_queue_is_refused_even_at_a_count_of_zero():
+    assert only_problem({"hihg": 0}).kind is Kind.UNKNOWN_QUEUE
+
+
+def test_a_star_is_refused_when_there_are_no_queues():
+    assert_says(only_problem({"*": 1}, queues={}), Kind.UNKNOWN_QUEUE, "'*'", "RQ_QUEUES")
+
+
+@pytest.mark.parametrize(
+    ("name", "stranger", "first"),
+    [
+        ("high,elsewhere", "'elsewhere'", "'high'"),
+        ("elsewhere,low", "'low'", "'elsewhere'"),
+        ("*", "'elsewhere'", "'high'"),
+    ],
+)
+def test_a_group_over_several_servers_is_refused(name, stranger, first):
+    problem = only_problem({name: 1}, queues=TWO_SERVERS)
+    assert_says(problem, Kind.SEVERAL_SERVERS, repr(name), stranger, first, "each Redis connection")
+
+
+def test_a_mapping_inside_an_environments_environment_is_refused():
+    problem = only_problem({"high": 1, "production": {"high": {"low": 2}}})
+    assert_says(problem, Kind.OPTION_NAME, "'production'", "'high'", "'low'")
+
+
+def test_all_problems_are_told_together():
+    found = problems(
+        {
+            "high": -1,
+            "low,low": 1,
+            "default": {"workers": "2", "max_jobs": 0, "max_job": 1},
+            "nowhere": 1,
+            "high,elsewhere": 1,
+            "production": {"low": None},
+            None: 1,
+        },
+        "production",
+        TWO_SERVERS,
+    )
+    assert sorted(problem.kind for problem in found) == sorted(
+        [
+            Kind.COUNT,  # high
+            Kind.QUEUE_NAME,  # low,low
+            Kind.COUNT,  # default: workers
+            Kind.OPTION_VALUE,
+            Kind.OPTION_NAME,
+            Kind.UNKNOWN_QUEUE,
+            Kind.SEVERAL_SERVERS,
+            Kind.COUNT,  # production: low
+            Kind.QUEUE_NAME,  # None
+        ]
+    )
+
+
+def test_the_error_reads_as_one_line_for_each_problem():
+    with pytest.raises(CountsError) as caught:
+        parse({"high": -1, "low": None})
+    lines = str(caught.value).splitlines()
+    assert lines == [str(problem) for problem in caught.value.problems]
+    assert len(lines) == 2
+
+
+# What is odd and not refused
+
+
+@pytest.mark.parametrize("mapping", [{}, {"high": 0}, {"high": {"workers": 0}, "low": 0}])
+def test_a_pool_without_a_worker_is_a_warning(mapping):
+    (warning,) = parse(mapping).warnings
+    assert_says(warning, Kind.EMPTY_POOL, "empty", "above 0")
+
+
+def test_a_pool_with_one_worker_is_no_warning():
+    assert parse({"high": 0, "low": 1}).warnings == ()
+
+
+# Anything at all
+
+
+class Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words for it")
+
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 12)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=3)
+    | st.dates()
+    | st.builds(Unspeakable)
+)
+NAMES = ["high", "low", "elsewhere", "*", "high,low", " high", "low,*", "prod", "", ","]
+WORDS = st.sampled_from([*NAMES, *OPTION_NAMES])
+KEYS = WORDS | SCALARS | st.tuples(st.integers(0, 2)) | st.frozensets(st.text(max_size=2))
+ANYTHING = st.recursive(
+    SCALARS | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+SENSIBLE_COUNTS = st.integers(0, 9) | st.fixed_dictionaries(
+    {"workers": st.integers(0, 9)},
+    optional={"max_jobs": st.integers(1, 9), "with_scheduler": st.booleans()},
+)
+SENSIBLE = st.dictionaries(
+    st.sampled_from(["high", "low", " high,low", "low , high", "*", "low,*", "default"]),
+    SENSIBLE_COUNTS,
+    max_size=5,
+)
+
+
+def assert_sound(parsed: Counts, queues) -> None:
+    names = [group.name for group in parsed.groups]
+    assert len(names) == len(set(names))
+    for group in parsed.groups:
+        assert type(group.workers) is int
+        assert group.workers >= 0
+        assert group.queues
+        assert set(group.queues) <= set(queues)
+        assert len(group.queues) == len(set(group.queues))
+        assert len({repr(queues[queue]) for queue in group.queues}) == 1
+        assert group.name == ",".join(name.strip() for name in group.name.split(","))
+        assert isinstance(group.options, GroupOptions)
+    assert {warning.kind for warning in parsed.warnings} <= {
+        Kind.EMPTY_POOL,
+        Kind.UNKNOWN_ENVIRONMENT,
+    }
+
+
+@settings(max_examples=150)
+@given(
+    mapping=st.dictionaries(KEYS, ANYTHING, max_size=5) | ANYTHING,
+    environment=st.none() | st.sampled_from(["prod", "high"]) | st.text(max_size=3),
+)
+@example(mapping={math.nan: {"workers": math.nan}}, environment=None)
+@example(mapping={"high": {"workers": 1, (): {}, b"": set()}}, environment="high")
+def test_nothing_whatever_raises_anything_but_a_counts_error(mapping, environment):
+    try:
+        parsed = parse(mapping, environment, TWO_SERVERS)
+    except CountsError as error:
+        found = error.problems
+    else:
+        assert_sound(parsed, TWO_SERVERS)
+        return
+    assert found
+    for problem in found:
+        assert SOURCE in problem.text
+        assert problem.hint
+
+
+@given(root=SENSIBLE, overrides=SENSIBLE, environment=st.sampled_from([None, "prod"]))
+def test_what_the_grammar_allows_is_accepted_and_overridden(root, overrides, environment):
+    parsed = parse({**root, "prod": overrides}, environment)
+    assert_sound(parsed, QUEUES)
+    wanted = {**root, **overrides} if environment else root
+    assert {group.name: group.workers for group in parsed.groups} == {
+        name.replace(" ", ""): value["workers"] if isinstance(value, dict) else value
+        for name, value in wanted.items()
+    }
+
+
+@pytest.mark.parametrize("mapping", [{"high": -(16**4000)}, {16**4000: 1}])
+def test_an_integer_too_long_to_print_is_refused_like_any_other(mapping):
+    only_problem(mapping)

@@ -1,0 +1,410 @@
+"""Where counts come from, in which order, and what is said about a source that is no good."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from django_rq_pool import loaders
+from django_rq_pool.groups import CountsError, Kind, Problem
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+def write(name: str, text: str) -> str:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return name
+
+
+def load(setting: object = None, environment: str | None = None, **options) -> object:
+    return loaders.find_source(setting, **options).load(environment)
+
+
+def only_problem(what_fails, *arguments, **options) -> Problem:
+    with pytest.raises(CountsError) as caught:
+        what_fails(*arguments, **options)
+    (problem,) = caught.value.problems
+    assert problem.hint
+    return problem
+
+
+# Precedence
+
+SOURCES = [
+    "command line",
+    "option.yml",
+    "variable.yml",
+    "RQ_POOL",
+    "rqpool.yml",
+    "config/rqpool.yml",
+]
+
+
+@pytest.mark.parametrize("missing", range(len(SOURCES)))
+def test_the_first_source_that_is_given_counts(missing, monkeypatch):
+    given = SOURCES[missing:]
+    for number, name in enumerate(SOURCES):
+        if name in given and name.endswith(".yml"):
+            write(name, f"high: {number}")
+    if "variable.yml" in given:
+        monkeypatch.setenv("RQ_POOL_CONFIG", "variable.yml")
+    source = loaders.find_source(
+        {"high": SOURCES.index("RQ_POOL")} if "RQ_POOL" in given else None,
+        command_line=["high=0"] if "command line" in given else [],
+        config="option.yml" if "option.yml" in given else None,
+    )
+    assert source.name == SOURCES[missing]
+    assert source.load(None) == {"high": missing}
+
+
+def test_nothing_at_all_is_an_empty_pool_and_the_source_says_where_it_looked():
+    assert loaders.find_source(None) is loaders.NOTHING
+    assert loaders.NOTHING.load(None) == {}
+    for name in ("RQ_POOL", "rqpool.yml", "config/rqpool.yml"):
+        assert name in loaders.NOTHING.name
+
+
+def test_an_empty_setting_is_a_setting():
+    write("rqpool.yml", "high: 1")
+    assert load({}) == {}
+
+
+def test_an_empty_variable_is_none(monkeypatch):
+    monkeypatch.setenv("RQ_POOL_CONFIG", "")
+    assert load({"high": 1}) == {"high": 1}
+
+
+@pytest.mark.parametrize("name", loaders.FILES)
+def test_a_file_that_is_found_and_no_good_is_not_passed_over(name):
+    Path(name).mkdir(parents=True)
+    write("config/rqpool.yml" if name == "rqpool.yml" else "other.yml", "high: 1")
+    assert only_problem(load).kind is Kind.SOURCE
+
+
+# The command line
+
+
+def test_the_command_line_gives_groups_in_its_order():
+    counts = load(command_line=["low=0", "high, default=4"])
+    assert list(counts.items()) == [("low", 0), ("high, default", 4)]
+
+
+def test_a_queue_name_on_the_command_line_may_hold_an_equals_sign():
+    assert load(command_line=["a=b=2"]) == {"a=b": 2}
+
+
+def test_a_word_without_a_count_is_refused_with_what_would_be_right():
+    problem = only_problem(load, command_line=["high=1", "low"])
+    assert problem.kind is Kind.COUNT
+    assert "command line" in problem.text
+    assert "'low'" in problem.text
+    assert "low=1" in problem.hint
+
+
+def test_a_group_given_twice_on_the_command_line_is_refused():
+    problem = only_problem(load, command_line=["high=1", "high=2"])
+    assert problem.kind is Kind.QUEUE_NAME
+    assert "'high'" in problem.text
+    assert "twice" in problem.text
+
+
+@pytest.mark.parametrize("text", ["", "many", "1.5", "1e3", "0x10"])
+def test_a_count_that_is_no_number_reaches_the_parser_as_it_was_written(text):
+    assert load(command_line=[f"high={text}"]) == {"high": text}
+
+
+# The setting
+
+
+def counts_for(environment):
+    return {"high": 1 if environment is None else 2}
+
+
+class Loader:
+    def __call__(self, environment):
+        return counts_for(environment)
+
+
+@pytest.mark.parametrize("loader", [counts_for, Loader()])
+def test_a_callable_is_called_with_the_environment_each_time(loader):
+    source = loaders.find_source(loader)
+    assert source.name == "RQ_POOL"
+    assert source.load(None) == {"high": 1}
+    assert source.load("production") == {"high": 2}
+
+
+def test_a_callable_is_not_called_before_the_counts_are_wanted():
+    loaders.find_source(lambda environment: pytest.fail("called too early"))
+
+
+def test_a_dotted_path_names_a_callable():
+    write("own_loader.py", "def counts(environment):\n    return {'high': environment}\n")
+    source = loaders.find_source("own_loader.counts")
+    assert source.load("production") == {"high": "production"}
+    assert "own_loader.counts" in source.name
+
+
+@pytest.mark.parametrize("name", ["pool.yml", "pool.yaml", "./pool", "etc/pool"])
+def test_text_that_looks_like_a_file_is_the_path_of_one(name):
+    write(name, "high: 3")
+    assert load(name) == {"high": 3}
+    assert loaders.find_source(name).name == name
+
+
+def test_a_path_object_is_the_path_of_a_file():
+    path = Path(write("pool", "high: 3"))
+    assert load(path) == {"high": 3}
+    assert load(path.resolve()) == {"high": 3}
+
+
+@pytest.mark.parametrize(
+    "path", ["nothing", "", "no.such.module", "shop.settings.NOTHING", "shop.nothing.counts"]
+)
+def test_a_dotted_path_that_cannot_be_imported_is_refused(path):
+    problem = only_problem(loaders.find_source, path)
+    assert problem.kind is Kind.IMPORT
+    assert "RQ_POOL" in problem.text
+    assert repr(path) in problem.text
+    assert "dotted path of a callable" in problem.hint
+
+
+@pytest.mark.parametrize("path", [".counts", "..counts"])
+def test_a_relative_dotted_path_is_refused_like_any_other_bad_one(path):
+    assert only_problem(loaders.find_source, path).kind is Kind.IMPORT
+
+
+@pytest.mark.parametrize("code", ["this is no Python", "1 / 0", "{}['key']"])
+def test_a_loader_whose_module_breaks_is_refused_with_the_reason(code):
+    write("broken_loader.py", code)
+    problem = only_problem(loaders.find_source, "broken_loader.counts")
+    assert problem.kind is Kind.IMPORT
+    assert "broken_loader" in problem.text
+
+
+def test_a_loader_whose_module_misses_another_is_refused_with_the_name_of_that():
+    write("needy_loader.py", "import module_that_is_not_there")
+    assert "module_that_is_not_there" in only_problem(loaders.find_source, "needy_loader.x").text
+
+
+@pytest.mark.parametrize("setting", [5, 2.5, True, ["high"], {"high"}, b"pool.yml"])
+def test_a_setting_of_no_known_kind_is_refused(setting):
+    problem = only_problem(loaders.find_source, setting)
+    assert problem.kind is Kind.SOURCE
+    assert "RQ_POOL" in problem.text
+    assert type(setting).__name__ in problem.text
+    assert "mapping" in problem.hint
+
+
+def test_a_dotted_path_to_what_cannot_be_called_is_refused():
+    problem = only_problem(loaders.find_source, "shop.settings.RQ_QUEUES")
+    assert problem.kind is Kind.SOURCE
+    assert "'shop.settings.RQ_QUEUES'" in problem.text
+    assert "dict" in problem.text
+
+
+@pytest.mark.parametrize("error", [ValueError("no table yet"), KeyError("A"), CountsError()])
+def test_a_loader_that_raises_is_reported_with_what_it_raised(error):
+    def loader(environment):
+        raise error
+
+    problem = only_problem(load, loader)
+    assert problem.kind is Kind.SOURCE
+    assert "RQ_POOL" in problem.text
+    assert type(error).__name__ in problem.text
+    assert str(error) in problem.text
+
+
+def test_a_loader_that_takes_no_environment_is_reported():
+    assert "TypeError" in only_problem(load, lambda: {"high": 1}).text
+
+
+def test_an_interrupt_inside_a_loader_is_nobodys_to_swallow():
+    def loader(environment):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load(loader)
+
+
+# YAML
+
+
+def test_a_file_holds_what_yaml_says():
+    write(
+        "pool.yml", 'high: 1\n"low, default": {workers: 2, max_jobs: 5}\nproduction:\n  high: 4\n'
+    )
+    assert load(config="pool.yml") == {
+        "high": 1,
+        "low, default": {"workers": 2, "max_jobs": 5},
+        "production": {"high": 4},
+    }
+
+
+def test_a_file_is_read_anew_each_time():
+    source = loaders.find_source(write("pool.yml", "high: 1"))
+    write("pool.yml", "high: 2")
+    assert source.load(None) == {"high": 2}
+
+
+def test_a_file_may_hold_letters_of_any_alphabet():
+    write("pool.yml", "größe: 1\n大: 2\n")
+    assert load(config="pool.yml") == {"größe": 1, "大": 2}
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# nothing here yet\n", "---\n", "null", "\ufeff"])
+def test_an_empty_file_holds_no_counts(text):
+    assert load(config=write("pool.yml", text)) == {}
+
+
+def test_a_file_that_is_missing_is_refused_by_name():
+    problem = only_problem(load, config="no/such.yml")
+    assert problem.kind is Kind.SOURCE
+    assert "no/such.yml" in problem.text
+    assert "no such file" in problem.text
+
+
+def test_a_file_that_the_environment_names_and_is_missing_is_refused(monkeypatch):
+    write("rqpool.yml", "high: 1")
+    monkeypatch.setenv("RQ_POOL_CONFIG", "gone.yml")
+    assert "gone.yml" in only_problem(load, {"high": 1}).text
+
+
+def test_a_directory_is_refused_as_unreadable(folder):
+    (folder / "pool.yml").mkdir()
+    problem = only_problem(load, config="pool.yml")
+    assert problem.kind is Kind.SOURCE
+    assert "pool.yml" in problem.text
+    assert "cannot be read" in problem.text
+
+
+@pytest.mark.parametrize("content", ["größe: 1".encode("latin-1"), b"\x80\x04\x95", b"\xff\xfeh\0"])
+def test_a_file_that_is_not_utf_8_is_refused_as_unreadable(folder, content):
+    (folder / "pool.yml").write_bytes(content)
+    problem = only_problem(load, config="pool.yml")
+    assert problem.kind is Kind.SOURCE
+    assert "cannot be read" in problem.text
+    assert "text file" in problem.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "high: [1",
+        "high: 1\n\tlow: 2",
+        "high: 1: 2",
+        "*nobody",
+        "high: 1\n---\nlow: 2",
+        "? [high]\n: 1",
+        "high: 2024-13-45",
+        "high: \0",
+        "[" * 2000,
+    ],
+)
+def test_what_is_not_yaml_is_refused_in_one_line(text):
+    problem = only_problem(load, config=write("pool.yml", text))
+    assert problem.kind is Kind.SOURCE
+    assert "pool.yml" in problem.text
+    assert "not YAML" in problem.text
+    assert "\n" not in problem.text
+
+
+def test_a_syntax_error_is_told_with_its_line():
+    text = only_problem(load, config=write("pool.yml", "high: 1\nlow: 2\nbad: [")).text
+    assert re.search(r"line [34]", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "high: !!python/object/apply:pathlib.Path.touch [made]",
+        "!!python/object:shop.tasks.Order {}",
+        "high: !!python/name:os.system",
+    ],
+)
+def test_a_file_cannot_make_python_objects(folder, text):
+    problem = only_problem(load, config=write("pool.yml", text))
+    assert problem.kind is Kind.SOURCE
+    assert "python" in problem.text
+    assert [path.name for path in folder.iterdir()] == ["pool.yml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("high: 1\nlow: 2\nhigh: 3", "'high'"),
+        ("high: 1\n'high': 1", "'high'"),
+        ("production:\n  high: 1\n  high: 2", "'high'"),
+        ("high:\n  workers: 1\n  workers: 2", "'workers'"),
+        ("high: {workers: 1}\nproduction: {}\nproduction: {}", "'production'"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused_with_its_line(text, key):
+    problem = only_problem(load, config=write("pool.yml", text))
+    assert problem.kind is Kind.SOURCE
+    assert f"the key {key} is given twice" in problem.text
+    assert "line" in problem.text
+
+
+def test_the_same_key_in_two_mappings_is_no_repetition():
+    text = "high: 1\nproduction: {high: 2}\nstaging: {high: 3}"
+    assert load(config=write("pool.yml", text))["staging"] == {"high": 3}
+
+
+def test_a_merged_mapping_may_be_overridden():
+    text = "high: &shared {workers: 1, max_jobs: 5}\nlow: {<<: *shared, workers: 2}"
+    assert load(config=write("pool.yml", text))["low"] == {"workers": 2, "max_jobs": 5}
+
+
+def test_a_merge_of_a_merged_mapping_that_is_deeper_in_the_file_is_no_repetition():
+    text = (
+        "default: &shared {workers: 1, max_jobs: 5}\n"
+        "production:\n"
+        "  high: &high {<<: *shared, workers: 3}\n"
+        "low: {<<: *high}\n"
+    )
+    assert load(config=write("pool.yml", text))["low"] == {"workers": 3, "max_jobs": 5}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "high: !!int ''",
+        "high: !!float ''",
+        "high: !!bool perhaps",
+        "high: !!timestamp soon",
+        "high: !!map [1]",
+        "high: !!set [1]",
+    ],
+)
+def test_a_value_that_belies_its_tag_is_refused_like_any_other_bad_yaml(text):
+    assert "not YAML" in only_problem(load, config=write("pool.yml", text)).text
+
+
+@given(
+    text=st.text(alphabet=st.sampled_from("ab:,-[]{}&*?|>!%@\"'# \n\t012.~<=é"), max_size=40)
+    | st.text(max_size=20).filter(lambda text: text.isascii() or max(text) < "\ud800")
+)
+@example(text="a: &x [*x]")
+@example(text="&x {a: *x}")
+def test_no_text_whatever_raises_anything_but_a_counts_error(text):
+    Path("any.yml").write_text(text, encoding="utf-8")
+    try:
+        loaders.read_yaml("any.yml")
+    except CountsError as error:
+        (problem,) = error.problems
+        assert problem.text.startswith("any.yml: ")
+
+
+def test_paths_are_taken_from_the_current_directory(folder, monkeypatch):
+    write("pool.yml", "high: 1")
+    (folder / "deeper").mkdir()
+    monkeypatch.chdir("deeper")
+    assert load(config=os.path.join("..", "pool.yml")) == {"high": 1}  # noqa: PTH118
+    only_problem(load, config="pool.yml")

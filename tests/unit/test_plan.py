@@ -1,0 +1,703 @@
+"""The plan: histories told as data, and worlds of chance that must settle."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from django_rq_pool.backoff import FREE_QUICK_DEATHS, QUICK, Backoff
+from django_rq_pool.groups import QueueGroup
+from django_rq_pool.phases import Phase
+from django_rq_pool.plan import (
+    FORKS_PER_TURN,
+    IMMEDIATE_STOP_GRACE,
+    Account,
+    Action,
+    Ask,
+    AskAccountant,
+    EndHorse,
+    Fork,
+    Plan,
+    make_plan,
+)
+from django_rq_pool.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+
+NOW = 1000.0
+STOPPING = [Phase.QUITTING, Phase.LEAVING, Phase.TERMINATING]
+
+
+def worker(
+    pid: int,
+    group: str = "high",
+    number: int | None = None,
+    *,
+    ready: bool = True,
+    stop: Stop | None = None,
+    asked_at: float = NOW,
+) -> WorkerRecord:
+    return WorkerRecord(
+        pid=pid,
+        group=group,
+        number=pid if number is None else number,
+        name=f"{group}.{pid}",
+        forked_at=NOW - 100.0,
+        ready_at=NOW - 90.0 if ready else None,
+        stop=stop,
+        asked_at=asked_at if stop else 0.0,
+    )
+
+
+def roster_of(*records: WorkerRecord, orphans: tuple[Orphan, ...] = ()) -> Roster:
+    roster = Roster()
+    for record in records:
+        roster.add(record)
+    for orphan in orphans:
+        roster.adopt(orphan)
+    return roster
+
+
+def groups_of(counts: dict[str, int]) -> list[QueueGroup]:
+    return [QueueGroup(name, (name,), workers) for name, workers in counts.items()]
+
+
+def plan(
+    *records: WorkerRecord,
+    phase: Phase = Phase.RUNNING,
+    counts: dict[str, int] | None = None,
+    orphans: tuple[Orphan, ...] = (),
+    finished: dict[str, int] | None = None,
+    backoffs: dict[str, Backoff] | None = None,
+    busy: tuple[int, ...] = (),
+    now: float = NOW,
+    burst: bool = False,
+    unaccounted: dict[int, float] | None = None,
+    accountants: tuple[Accountant, ...] = (),
+    patience: float = IMMEDIATE_STOP_GRACE,
+) -> Plan:
+    roster = roster_of(*records, orphans=orphans)
+    roster.finished.update(finished or {})
+    roster.unaccounted.update(unaccounted or {})
+    roster.accountants.update({each.pid: each for each in accountants})
+    groups = groups_of(counts or {})
+    return make_plan(phase, groups, roster, backoffs or {}, busy, now, burst, patience)
+
+
+def actions(*records: WorkerRecord, **more) -> list[Action]:
+    return list(plan(*records, **more).actions)
+
+
+# Keeping the counts
+
+
+def test_a_pool_that_is_as_it_should_be_has_nothing_to_do_and_nothing_to_wait_for():
+    counts = {"high": 2, "low": 0}
+    assert plan(worker(1), worker(2), counts=counts) == Plan((), due=None, finished=False)
+
+
+def test_an_empty_pool_waits_for_a_signal():
+    assert plan() == Plan((), due=None, finished=False)
+
+
+def test_missing_workers_are_forked_numbered_from_one_the_first_group_first():
+    assert actions(counts={"low": 2, "high": 1}) == [
+        Fork("low", 1),
+        Fork("low", 2),
+        Fork("high", 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("taken", "count", "forked"),
+    [
+        ([1, 3], 4, [2, 4]),
+        ([2, 3], 3, [1]),
+        ([5], 3, [1, 2]),
+        ([4, 2], 5, [1, 3, 5]),
+    ],
+)
+def test_forks_fill_the_gaps_between_numbers(taken, count, forked):
+    records = [worker(10 + number, number=number) for number in taken]
+    assert actions(*records, counts={"high": count}) == [Fork("high", n) for n in forked]
+
+
+def test_groups_number_their_workers_apart():
+    assert actions(worker(7, "low", 1), counts={"low": 1, "high": 1}) == [Fork("high", 1)]
+
+
+def test_a_worker_that_is_not_ready_counts():
+    assert actions(worker(1, ready=False), counts={"high": 1}) == []
+
+
+@pytest.mark.parametrize("stop", list(Stop))
+def test_a_leaving_worker_still_counts_against_its_group(stop):
+    leaving = worker(1, stop=stop)
+    assert actions(leaving, counts={"high": 1}) == []
+    assert actions(leaving, counts={"high": 2}) == [Fork("high", 2)]
+
+
+# Too many
+
+
+def test_surplus_workers_are_asked_gracefully():
+    assert actions(worker(1), worker(2), counts={"high": 1}) == [Ask(2, Stop.GRACEFUL)]
+
+
+def test_a_group_that_is_wanted_no_more_is_asked_to_leave():
+    assert actions(worker(1), worker(2, "low"), counts={"high": 1}) == [Ask(2, Stop.GRACEFUL)]
+
+
+def test_idle_workers_are_asked_before_busy_ones():
+    records = [worker(pid) for pid in (1, 2, 3, 4)]
+    asked = actions(*records, counts={"high": 2}, busy=(2, 4))
+    assert asked == [Ask(3, Stop.GRACEFUL), Ask(1, Stop.GRACEFUL)]
+
+
+def test_a_busy_worker_is_asked_only_when_the_idle_ones_are_not_enough():
+    records = [worker(pid) for pid in (1, 2, 3)]
+    asked = actions(*records, counts={"high": 0}, busy=(2, 3))
+    assert asked == [Ask(1, Stop.GRACEFUL), Ask(3, Stop.GRACEFUL), Ask(2, Stop.GRACEFUL)]
+
+
+def test_workers_that_are_not_ready_are_asked_before_idle_ones():
+    records = [worker(1, ready=False), worker(2), worker(3)]
+    assert actions(*records, counts={"high": 2}) == [Ask(1, Stop.GRACEFUL)]
+
+
+def test_a_surplus_worker_is_asked_once():
+    leaving = worker(2, stop=Stop.GRACEFUL, asked_at=NOW - 1)
+    assert plan(worker(1), leaving, counts={"high": 1}) == Plan((), due=None, finished=False)
+
+
+def test_workers_on_their_way_out_are_part_of_the_surplus():
+    records = [worker(1), worker(2), worker(3, stop=Stop.GRACEFUL)]
+    assert actions(*records, counts={"high": 2}) == []
+    assert actions(*records, counts={"high": 1}) == [Ask(2, Stop.GRACEFUL)]
+
+
+def test_a_ready_worker_has_all_the_time_it_wants_for_a_graceful_stop():
+    leaving = worker(2, stop=Stop.GRACEFUL, asked_at=NOW - 1e6)
+    assert plan(worker(1), leaving, counts={"high": 1}, busy=(2,)).actions == ()
+
+
+# Stops
+
+
+@pytest.mark.parametrize(
+    ("phase", "stop"),
+    [
+        (Phase.QUITTING, Stop.GRACEFUL),
+        (Phase.LEAVING, Stop.GRACEFUL),
+        (Phase.TERMINATING, Stop.IMMEDIATE),
+    ],
+)
+def test_a_stop_asks_every_worker_and_forks_none(phase, stop):
+    records = [worker(1), worker(2, "low", ready=False)]
+    assert actions(*records, phase=phase, counts={"high": 5}) == [Ask(1, stop), Ask(2, stop)]
+
+
+@pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.LEAVING])
+@pytest.mark.parametrize("stop", list(Stop))
+def test_a_graceful_stop_asks_nobody_a_second_time(phase, stop):
+    assert actions(worker(1, stop=stop), phase=phase) == []
+
+
+def test_an_immediate_stop_hardens_a_graceful_one():
+    leaving = worker(1, stop=Stop.GRACEFUL, asked_at=NOW - 100)
+    assert actions(leaving, phase=Phase.TERMINATING) == [Ask(1, Stop.IMMEDIATE)]
+
+
+def test_an_immediate_stop_becomes_a_kill_when_the_grace_is_over_and_not_before():
+    asked_at = NOW
+    record = worker(1, stop=Stop.IMMEDIATE, asked_at=asked_at)
+    over = asked_at + IMMEDIATE_STOP_GRACE
+    early = plan(record, phase=Phase.TERMINATING, now=over - 0.001)
+    assert early == Plan((), due=over, finished=False)
+    late = plan(record, phase=Phase.TERMINATING, now=over)
+    assert late.actions == (Ask(1, Stop.KILL),)
+
+
+def test_the_plan_that_asks_names_the_time_to_look_again():
+    assert plan(worker(1), phase=Phase.TERMINATING).due == NOW + IMMEDIATE_STOP_GRACE
+
+
+def test_the_earliest_deadline_is_due():
+    records = [
+        worker(1, stop=Stop.IMMEDIATE, asked_at=NOW - 1),
+        worker(2, stop=Stop.IMMEDIATE, asked_at=NOW - 3),
+        worker(3, stop=Stop.IMMEDIATE, asked_at=NOW - 2),
+    ]
+    assert plan(*records, phase=Phase.TERMINATING).due == NOW - 3 + IMMEDIATE_STOP_GRACE
+
+
+def test_after_a_kill_there_is_nothing_left_but_to_wait():
+    killed = worker(1, stop=Stop.KILL, asked_at=NOW - 100)
+    assert plan(killed, phase=Phase.TERMINATING) == Plan((), due=None, finished=False)
+
+
+@pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.QUITTING])
+def test_a_worker_that_was_never_ready_has_no_job_and_is_killed_after_the_grace(phase):
+    asked_at = NOW
+    record = worker(1, ready=False, stop=Stop.GRACEFUL, asked_at=asked_at)
+    over = asked_at + IMMEDIATE_STOP_GRACE
+    assert plan(record, phase=phase, now=over - 0.001) == Plan((), due=over, finished=False)
+    assert actions(record, phase=phase, now=over) == [Ask(1, Stop.KILL)]
+
+
+@pytest.mark.parametrize("patience", [0.5, 5.0, 20.0])
+def test_the_grace_of_an_immediate_stop_is_what_the_pool_is_told(patience):
+    record = worker(1, stop=Stop.IMMEDIATE, asked_at=NOW)
+    stopping = {"phase": Phase.TERMINATING, "patience": patience}
+    early = plan(record, now=NOW + patience - 0.01, **stopping)
+    assert early == Plan((), due=NOW + patience, finished=False)
+    assert actions(record, now=NOW + patience, **stopping) == [Ask(1, Stop.KILL)]
+
+
+# Accounting for the dead
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_dead_worker_is_accounted_for_in_every_phase(phase):
+    assert Account(7) in actions(phase=phase, unaccounted={7: NOW})
+
+
+def test_accounting_that_could_not_be_forked_waits_for_its_time():
+    waiting = plan(unaccounted={7: NOW + 2.0})
+    assert waiting == Plan((), due=NOW + 2.0, finished=False)
+
+
+def test_accountants_are_left_alone_while_the_pool_runs():
+    old = Accountant(60, "dead", asked_at=NOW - 1e6)
+    assert plan(accountants=(Accountant(61, "gone"), old)) == Plan((), due=None, finished=False)
+
+
+@pytest.mark.parametrize("phase", STOPPING)
+def test_a_stop_asks_each_accountant_once_to_give_up_where_redis_is_away(phase):
+    new, asked = Accountant(60, "new"), Accountant(61, "asked", asked_at=NOW - 0.1)
+    assert actions(phase=phase, accountants=(new, asked)) == [AskAccountant(60, Stop.GRACEFUL)]
+
+
+def test_an_immediate_stop_kills_an_accountant_after_the_grace_and_once():
+    asked = Accountant(60, "dead", asked_at=NOW)
+    over = NOW + IMMEDIATE_STOP_GRACE
+    stopping = {"phase": Phase.TERMINATING, "accountants": (asked,)}
+    assert plan(now=over - 0.01, **stopping) == Plan((), due=over, finished=False)
+    assert actions(now=over, **stopping) == [AskAccountant(60, Stop.KILL)]
+    killed = replace(asked, killed=True)
+    after = plan(phase=Phase.TERMINATING, accountants=(killed,), now=over + 1)
+    assert after == Plan((), due=None, finished=False)
+
+
+def test_an_accountant_that_waits_for_an_orphan_is_not_killed():
+    asked = Accountant(60, "dead", asked_at=NOW - 100)
+    orphan = Orphan(50, "high", "job", ended=True)
+    assert actions(phase=Phase.TERMINATING, accountants=(asked,), orphans=(orphan,)) == []
+
+
+def test_a_graceful_stop_never_kills_an_accountant():
+    asked = Accountant(60, "dead", asked_at=NOW - 1e6)
+    waiting = plan(phase=Phase.QUITTING, accountants=(asked,))
+    assert waiting == Plan((), due=None, finished=False)
+
+
+@pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
+def test_a_stopped_pool_waits_until_every_dead_worker_is_accounted_for(phase):
+    assert not plan(phase=phase, unaccounted={7: NOW}).finished
+    assert not plan(phase=phase, accountants=(Accountant(60, "dead", killed=True),)).finished
+
+
+def test_a_burst_waits_until_every_dead_worker_is_accounted_for():
+    assert not plan(burst=True, unaccounted={7: NOW}).finished
+    assert not plan(burst=True, accountants=(Accountant(60, "dead"),)).finished
+
+
+# Leaving
+
+
+@pytest.mark.parametrize("phase", STOPPING)
+def test_a_stopped_pool_is_finished_when_nobody_is_left(phase):
+    assert plan(phase=phase, counts={"high": 3}) == Plan((), due=None, finished=True)
+
+
+@pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
+def test_a_stopped_pool_waits_for_its_last_worker(phase):
+    for stop in (None, *Stop):
+        assert not plan(worker(1, stop=stop), phase=phase).finished
+
+
+@pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_stopped_pool_waits_for_horses_that_outlived_their_workers(phase, ended):
+    orphan = Orphan(50, "high", "job", ended=ended)
+    assert not plan(phase=phase, orphans=(orphan,)).finished
+
+
+def test_leaving_finishes_at_once_and_has_asked_everybody():
+    leaving = plan(worker(1), worker(2), phase=Phase.LEAVING, orphans=(Orphan(50, "high", "job"),))
+    assert leaving.finished
+    assert leaving.actions == (Ask(1, Stop.GRACEFUL), Ask(2, Stop.GRACEFUL))
+
+
+def test_a_running_pool_never_finishes_by_itself():
+    assert not plan().finished
+    assert not plan(counts={"high": 0}).finished
+
+
+@pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.QUITTING, Phase.LEAVING])
+def test_orphans_are_left_to_finish_their_jobs(phase):
+    assert actions(phase=phase, orphans=(Orphan(50, "high", "job"),)) == []
+
+
+def test_an_immediate_stop_ends_each_orphan_once():
+    orphans = (Orphan(50, "high", "a"), Orphan(51, "high", "b", ended=True))
+    ending = plan(phase=Phase.TERMINATING, orphans=orphans)
+    assert ending == Plan((EndHorse(50),), due=None, finished=False)
+
+
+# Burst
+
+
+def test_in_burst_mode_a_worker_that_has_finished_is_not_replaced():
+    assert actions(worker(1), counts={"high": 2}, finished={"high": 1}, burst=True) == []
+
+
+def test_in_burst_mode_a_worker_that_died_is_replaced():
+    assert actions(worker(1), counts={"high": 3}, finished={"high": 1}, burst=True) == [
+        Fork("high", 2)
+    ]
+
+
+def test_a_burst_is_over_when_every_worker_of_every_group_has_finished():
+    counts = {"high": 2, "low": 1}
+    assert not plan(counts=counts, finished={"high": 2}, burst=True).finished
+    assert plan(counts=counts, finished={"high": 2, "low": 1}, burst=True) == Plan((), None, True)
+
+
+def test_a_burst_waits_for_workers_and_orphans():
+    done = {"counts": {"high": 1}, "finished": {"high": 1}, "burst": True}
+    assert not plan(worker(1, stop=Stop.GRACEFUL), **done).finished
+    assert not plan(orphans=(Orphan(50, "high", "job"),), **done).finished
+    assert plan(**done).finished
+
+
+def test_a_burst_of_nothing_is_over_at_once():
+    assert plan(burst=True).finished
+    assert plan(counts={"high": 0}, burst=True).finished
+
+
+def test_more_finished_workers_than_wanted_ask_nobody_twice():
+    assert actions(counts={"high": 1}, finished={"high": 4}, burst=True) == []
+
+
+def test_finished_workers_are_replaced_when_it_is_no_burst():
+    assert actions(counts={"high": 1}, finished={"high": 1}) == [Fork("high", 1)]
+
+
+# Backoff
+
+FAILED = Backoff(boot_failures=1, failed_at=NOW - 1.0, not_before=NOW + 3.0)
+
+
+def test_a_group_is_not_forked_before_its_time():
+    held = plan(counts={"high": 3}, backoffs={"high": FAILED})
+    assert held == Plan((), due=NOW + 3.0, finished=False)
+
+
+def test_a_held_group_does_not_hold_the_others():
+    both = plan(counts={"high": 3, "low": 1}, backoffs={"high": FAILED})
+    assert both.actions == (Fork("low", 1),)
+    assert both.due == NOW + 3.0
+
+
+def test_when_its_time_has_come_one_worker_goes_ahead():
+    probing = plan(counts={"high": 3}, backoffs={"high": FAILED}, now=NOW + 3.0)
+    assert probing.actions == (Fork("high", 1),)
+
+
+def test_the_others_wait_until_the_first_is_ready():
+    probe = worker(1, ready=False)
+    assert actions(probe, counts={"high": 3}, backoffs={"high": FAILED}, now=NOW + 60) == []
+
+
+def test_the_others_follow_when_the_first_is_ready():
+    ready = {"high": FAILED.became_ready()}
+    assert actions(worker(1), counts={"high": 3}, backoffs=ready, now=NOW + 4) == [
+        Fork("high", 2),
+        Fork("high", 3),
+    ]
+
+
+def test_workers_that_were_ready_before_the_failure_are_no_probe():
+    records = [worker(1), worker(2)]
+    assert actions(*records, counts={"high": 5}, backoffs={"high": FAILED}, now=NOW + 3) == [
+        Fork("high", 3)
+    ]
+
+
+def test_a_group_with_all_its_workers_has_no_use_for_its_backoff():
+    full = plan(worker(1), counts={"high": 1}, backoffs={"high": FAILED})
+    assert full == Plan((), due=None, finished=False)
+
+
+def test_a_group_that_keeps_dying_sends_one_worker_and_the_rest_once_it_has_survived():
+    backoff = Backoff(quick_deaths=FREE_QUICK_DEATHS + 1, failed_at=NOW - 2, not_before=NOW)
+    assert actions(counts={"high": 3}, backoffs={"high": backoff}) == [Fork("high", 1)]
+    survived = plan(worker(1), counts={"high": 3}, backoffs={"high": backoff}, now=NOW + QUICK)
+    assert survived.actions == (Fork("high", 2), Fork("high", 3))
+
+
+@pytest.mark.parametrize(("ready_at", "now"), [(NOW + 0.1, NOW + 0.2), (None, NOW + QUICK + 0.5)])
+def test_a_group_that_keeps_dying_waits_until_its_first_worker_has_survived(ready_at, now):
+    backoff = Backoff(quick_deaths=FREE_QUICK_DEATHS + 1, failed_at=NOW - 2, not_before=NOW)
+    probe = replace(worker(1), forked_at=NOW, ready_at=ready_at)
+    assert actions(probe, counts={"high": 3}, backoffs={"high": backoff}, now=now) == []
+
+
+def test_a_held_group_with_a_probe_is_looked_at_again():
+    waiting = plan(
+        worker(1, ready=False), counts={"high": 3}, backoffs={"high": FAILED}, now=NOW + 60
+    )
+    assert waiting.due is None or waiting.due > NOW + 60
+
+
+# Many forks
+
+
+def test_a_turn_forks_so_many_and_the_next_turn_the_rest():
+    wanted = {"high": FORKS_PER_TURN + 3}
+    first = actions(counts=wanted)
+    assert first == [Fork("high", n) for n in range(1, FORKS_PER_TURN + 1)]
+    born = [worker(n) for n in range(1, FORKS_PER_TURN + 1)]
+    assert actions(*born, counts=wanted) == [Fork("high", FORKS_PER_TURN + n) for n in (1, 2, 3)]
+
+
+def test_all_groups_share_the_forks_of_a_turn():
+    crowded = actions(counts={"high": FORKS_PER_TURN - 1, "low": 5, "default": 1})
+    assert Counter(fork.group for fork in crowded) == {"high": FORKS_PER_TURN - 1, "low": 1}
+
+
+def test_surplus_is_asked_in_a_turn_however_many_forks_there_are():
+    surplus = worker(1, "low")
+    asked = actions(surplus, counts={"high": FORKS_PER_TURN + 1, "low": 0})
+    assert asked[-1] == Ask(1, Stop.GRACEFUL)
+
+
+# Worlds of chance
+
+CALM_AT = 60.0
+"""From this time on every worker boots, lives, and does as it is asked."""
+SETTLED_BY = CALM_AT + 60.0
+"""Longer than the longest delay with its jitter, a boot and a grace."""
+
+
+@dataclass
+class World:
+    """A pool without processes: it carries out plans, and fate answers for the workers."""
+
+    counts: dict[str, int]
+    chance: random.Random
+    calm_at: float = CALM_AT
+    now: float = 0.0
+    phase: Phase = Phase.RUNNING
+    roster: Roster = field(default_factory=Roster)
+    backoffs: dict[str, Backoff] = field(default_factory=dict)
+    events: list[tuple[float, int, str, object]] = field(default_factory=list)
+    pids: count = field(default_factory=lambda: count(1))
+    order: count = field(default_factory=count)
+    asked: Counter[tuple[int, Stop]] = field(default_factory=Counter)
+
+    def at(self, when: float, what: str, subject: object) -> None:
+        heapq.heappush(self.events, (when, next(self.order), what, subject))
+
+    def live(self, group: str) -> int:
+        return sum(record.group == group for record in self.roster.workers())
+
+    def populate(self, group: str, ready: bool, stop: Stop | None) -> None:
+        pid = next(self.pids)
+        number = 1 + max((each.number for each in self.roster.workers()), default=0)
+        self.roster.add(
+            WorkerRecord(pid, group, number, str(pid), -50.0, -40.0 if ready else None, stop, -1.0)
+        )
+        if not ready:
+            self.at(self.chance.uniform(0, 10), "ready", pid)
+        if stop is not None:
+            self.obey(pid, stop)
+
+    def obey(self, pid: int, stop: Stop) -> None:
+        """A worker dies of a kill, and of anything else unless it hangs."""
+        hangs = self.now < self.calm_at and self.chance.random() < 0.3
+        if stop is Stop.KILL:
+            self.at(self.now + 0.01, "death", pid)
+        elif not hangs:
+            self.at(self.now + self.chance.choice([0.0, 0.1, 2.0, 7.0]), "death", pid)
+        elif stop is Stop.GRACEFUL:
+            self.at(self.calm_at + self.chance.uniform(0, 20), "death", pid)
+
+    def fork(self, action: Fork) -> None:
+        records = [each for each in self.roster.workers() if each.group == action.group]
+        assert self.phase is Phase.RUNNING
+        assert len(records) < self.counts.get(action.group, 0), "a worker too many"
+        assert action.number not in {each.number for each in records}
+        assert action.number >= 1
+        backoff = self.backoffs.get(action.group, Backoff())
+        assert self.now >= backoff.not_before
+        if backoff.boot_failures:
+            assert all(each.ready_at is not None for each in records), "a second probe"
+        pid = next(self.pids)
+        self.roster.add(WorkerRecord(pid, action.group, action.number, str(pid), self.now))
+        booted = self.now + self.chance.uniform(0, 2)
+        fate = "good" if self.now >= self.calm_at else self.chance.choice(["good", "bad", "short"])
+        if fate == "bad":
+            self.at(booted, "death", pid)
+        else:
+            self.at(booted, "ready", pid)
+        if fate == "short":
+            self.at(booted + self.chance.choice([0.1, 0.9, 5.0]), "death", pid)
+
+    def ask(self, action: Ask) -> None:
+        record = self.roster.get(action.pid)
+        assert record is not None, "a stranger is asked"
+        assert record.stop is None or record.stop < action.stop, "asked again"
+        self.asked[action.pid, action.stop] += 1
+        assert self.asked[action.pid, action.stop] == 1
+        if action.stop is Stop.KILL:
+            assert record.stop is Stop.IMMEDIATE or record.ready_at is None
+            assert self.now - record.asked_at >= IMMEDIATE_STOP_GRACE - 1e-9
+        elif self.phase is Phase.RUNNING:
+            assert action.stop is Stop.GRACEFUL
+            staying = [
+                each
+                for each in self.roster.workers()
+                if each.group == record.group and each.stop is None
+            ]
+            assert len(staying) > self.counts.get(record.group, 0), "too few would stay"
+        self.roster.mark_asked(action.pid, action.stop, self.now)
+        self.obey(action.pid, action.stop)
+
+    def ready(self, pid: int) -> None:
+        record = self.roster.mark_ready(pid, self.now)
+        if record is not None:
+            backoff = self.backoffs.get(record.group, Backoff())
+            self.backoffs[record.group] = backoff.became_ready()
+
+    def death(self, pid: int) -> None:
+        record = self.roster.remove(pid)
+        if record is None or record.stop is not None:
+            return
+        backoff, chance = self.backoffs.get(record.group, Backoff()), self.chance.random()
+        if record.ready_at is None:
+            backoff = backoff.boot_failed(record.forked_at, self.now, chance)
+        elif self.now - record.ready_at >= QUICK:
+            backoff = backoff.lived_well()
+        else:
+            backoff = backoff.died_quickly(record.forked_at, self.now, chance)
+        self.backoffs[record.group] = backoff
+
+    def turn(self) -> Plan:
+        pids = self.roster.pids()
+        busy = {pid for pid in pids if pid % 3 == 0}
+        made = make_plan(
+            self.phase, groups_of(self.counts), self.roster, self.backoffs, busy, self.now
+        )
+        for action in made.actions:
+            if isinstance(action, Fork):
+                self.fork(action)
+            elif isinstance(action, Ask):
+                self.ask(action)
+        return made
+
+    def run(self, until: float) -> Plan:
+        """Turns the loop until a time, or until the pool has ended."""
+        idle_turns = 0
+        while True:
+            made = self.turn()
+            if made.finished:
+                return made
+            # After actions the plan is made again at once, otherwise when it says or fate does.
+            due = self.now if made.actions else until if made.due is None else made.due
+            wake_at = min(due, until, *(when for when, *_ in self.events[:1]))
+            if not made.actions and self.now >= until:
+                return made
+            idle_turns = 0 if made.actions or wake_at > self.now else idle_turns + 1
+            assert idle_turns <= 3, "the loop spins"
+            self.now = max(self.now, wake_at)
+            while self.events and self.events[0][0] <= self.now:
+                _, _, what, pid = heapq.heappop(self.events)
+                getattr(self, what)(pid)
+
+
+GROUPS = st.sampled_from(["high", "low", "default"])
+COUNTS = st.dictionaries(GROUPS, st.integers(0, 4), max_size=3)
+POPULATION = st.lists(
+    st.tuples(GROUPS, st.booleans(), st.sampled_from([None, None, Stop.GRACEFUL])), max_size=8
+)
+SEEDS = st.integers(0, 2**32)
+
+
+def world(counts: dict[str, int], population, seed: int, **more) -> World:
+    made = World(counts, random.Random(seed), **more)
+    for group, ready, stop in population:
+        made.populate(group, ready, stop)
+    return made
+
+
+def assert_settled(world: World) -> None:
+    settled = world.run(until=world.now)
+    assert settled == Plan((), due=None, finished=False)
+    records = world.roster.workers()
+    wanted = {name: workers for name, workers in world.counts.items() if workers}
+    assert Counter(record.group for record in records) == wanted
+    assert all(record.stop is None and record.ready_at is not None for record in records)
+
+
+@given(counts=COUNTS, population=POPULATION, seed=SEEDS)
+def test_whatever_happens_a_pool_settles_on_its_counts(counts, population, seed):
+    pool = world(counts, population, seed)
+    pool.run(until=SETTLED_BY)
+    assert_settled(pool)
+
+
+@given(first=COUNTS, second=COUNTS, third=COUNTS, population=POPULATION, seed=SEEDS)
+def test_a_pool_whose_counts_change_settles_on_the_last(first, second, third, population, seed):
+    pool = world(first, population, seed)
+    pool.run(until=15.0)
+    pool.counts = second
+    pool.run(until=15.5)
+    pool.counts = third
+    pool.run(until=SETTLED_BY)
+    assert_settled(pool)
+
+
+@given(
+    counts=COUNTS,
+    population=POPULATION,
+    seed=SEEDS,
+    stops=st.sampled_from(
+        [[Phase.QUITTING], [Phase.TERMINATING], [Phase.QUITTING, Phase.TERMINATING]]
+    ),
+)
+def test_a_stopped_pool_ends_and_leaves_nobody_behind(counts, population, seed, stops):
+    pool = world(counts, population, seed)
+    pool.run(until=5.0)
+    for number, phase in enumerate(stops):
+        pool.phase = phase
+        ended = pool.run(until=SETTLED_BY if number == len(stops) - 1 else 6.0)
+    assert ended.finished
+    assert len(pool.roster) == 0
+
+
+@settings(max_examples=25)
+@given(counts=COUNTS.filter(any), population=POPULATION, seed=SEEDS)
+def test_an_immediate_stop_is_over_soon_after_the_grace(counts, population, seed):
+    pool = world(counts, population, seed, calm_at=1e9)
+    pool.run(until=20.0)
+    pool.phase = Phase.TERMINATING
+    ended = pool.run(until=20.0 + IMMEDIATE_STOP_GRACE + 0.1)
+    assert ended.finished
+    assert len(pool.roster) == 0
