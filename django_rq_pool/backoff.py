@@ -39,11 +39,6 @@ class Backoff:
         """Whether more workers in a row have crashed than are replaced at once."""
         return self.quick_deaths > FREE_QUICK_DEATHS
 
-    @property
-    def sends_one_ahead(self) -> bool:
-        """Whether the group forks one worker and waits to see what becomes of it."""
-        return self.boot_failures > 0 or self.keeps_dying
-
     def boot_failed(self, forked_at: float, now: float, chance: float) -> Backoff:
         """After a worker died before it was ready, or could not be forked.
 

@@ -197,11 +197,12 @@ class _Planner:
         if self.now < backoff.not_before:
             self.wake_at(backoff.not_before)
             return 0
-        if backoff.sends_one_ahead and (backoff.boot_failures or not self.any_survives(records)):
-            # The rest follow when it has survived, or, where it was booting that failed, as soon as
-            # it is ready: the group has no boot failures then.
-            ahead = (record.ready_at is None or backoff.keeps_dying for record in records)
-            missing = 0 if any(ahead) else 1
+        # A group that fails sends one worker ahead. The rest follow when it is ready, or, where
+        # workers crashed after that, when it has survived.
+        if backoff.boot_failures:
+            missing = 0 if any(record.ready_at is None for record in records) else 1
+        elif backoff.keeps_dying and not self.any_survives(records):
+            missing = 0 if records else 1
         missing = min(missing, most)
         taken = {record.number for record in records}
         free = (number for number in range(1, len(records) + missing + 1) if number not in taken)

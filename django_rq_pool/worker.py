@@ -123,6 +123,7 @@ def build_worker(
         prepare_for_work=alive,
     )
     worker.group = group
+    worker._stands_for_dead = not alive
     return worker
 
 
@@ -151,6 +152,8 @@ class PooledWorker(Base):
     """Mixin over the project's worker class."""
 
     group: QueueGroup
+    _stands_for_dead = False
+    """Whether this object is not a worker but settles what a dead one left."""
     _cut_short = ""
     """Why the job at hand was cut short; empty for one that ended by itself."""
     _kill_horse_at: float | None = None
@@ -480,6 +483,8 @@ class PooledWorker(Base):
                     return
                 job.retries_left = 0
                 exc_string += " It was cut short too often: perhaps it is what ends its workers."
+        if self._stands_for_dead:
+            accounting.tell_failure(self, job)
         write = super().handle_job_failure
         stopped, retries = self._stopped_job_id, job.retries_left
         attempts = iter(range(3))
@@ -497,8 +502,6 @@ class PooledWorker(Base):
     def fail_cut_short(self, job: Job, queue: Queue, execution: Execution, cause: str) -> None:
         """Settles a job whose worker is gone; see `accounting`."""
         self._cut_short = cause
-        if self.group.options.interrupted == "fail":
-            accounting.tell_failure(self, job)
         self.handle_job_failure(job, queue, exc_string="", execution=execution)
 
     def _insist(self, write: Callable[[], object], execution: Execution | None = None) -> None:

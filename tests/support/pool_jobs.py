@@ -133,6 +133,10 @@ class CustomJob(Job):
 class CustomWorker(Worker):
     """A project's own worker class."""
 
+    def handle_work_horse_killed(self, job, retpid, ret_val, rusage):
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)
+        self.connection.rpush("horse killed", job.id)
+
     def execute_job(self, job, queue):
         self.connection.rpush("custom", job.id)
         super().execute_job(job, queue)

@@ -38,14 +38,15 @@ def die_quickly(backoff: Backoff, times: int, now: float = 100.0) -> Backoff:
 
 def test_a_group_without_failures_forks_at_any_time():
     backoff = Backoff()
-    assert not backoff.sends_one_ahead
+    assert not backoff.boot_failures
+    assert not backoff.keeps_dying
     assert backoff.not_before < 0.0
 
 
-def test_a_failed_boot_delays_the_next_fork_and_holds_the_group():
+def test_a_failed_boot_delays_the_next_fork():
     backoff = Backoff().boot_failed(9.0, 10.0, MIDDLE)
     assert backoff.not_before == pytest.approx(10.0 + FIRST_DELAY)
-    assert backoff.sends_one_ahead
+    assert backoff.boot_failures == 1
 
 
 @pytest.mark.parametrize(
@@ -96,10 +97,10 @@ def test_workers_forked_together_crash_as_one():
     assert first.died_quickly(5.5, 6.2, MIDDLE) == first
 
 
-def test_a_ready_worker_ends_the_hold():
+def test_a_ready_worker_makes_good_the_failed_boots():
     backoff, _ = fail_to_boot(Backoff(), 3)
-    assert backoff.sends_one_ahead
-    assert not backoff.became_ready().sends_one_ahead
+    assert backoff.boot_failures == 3
+    assert backoff.became_ready().boot_failures == 0
 
 
 def test_after_a_ready_worker_the_next_failure_starts_with_the_first_delay():
@@ -111,7 +112,7 @@ def test_a_few_quick_deaths_are_replaced_at_once():
     backoff = die_quickly(Backoff(), FREE_QUICK_DEATHS)
     assert backoff.quick_deaths == FREE_QUICK_DEATHS
     assert backoff.not_before < 0
-    assert not backoff.sends_one_ahead
+    assert not backoff.keeps_dying
 
 
 @pytest.mark.parametrize(("beyond", "delay"), [(1, 1), (2, 2), (3, 4), (6, 30), (20, 30)])
@@ -122,9 +123,9 @@ def test_more_quick_deaths_are_delayed_like_failed_boots(beyond, delay):
 
 def test_a_group_that_keeps_dying_is_held_until_its_next_worker_has_survived():
     backoff = die_quickly(Backoff(), FREE_QUICK_DEATHS + 1)
-    assert backoff.sends_one_ahead
-    assert backoff.became_ready().sends_one_ahead
-    assert not backoff.lived_well().sends_one_ahead
+    assert backoff.keeps_dying
+    assert backoff.became_ready().keeps_dying
+    assert not backoff.lived_well().keeps_dying
 
 
 def test_being_ready_does_not_excuse_quick_deaths():
@@ -135,9 +136,9 @@ def test_being_ready_does_not_excuse_quick_deaths():
 
 def test_a_worker_that_lived_well_excuses_quick_deaths():
     backoff = die_quickly(Backoff(), FREE_QUICK_DEATHS + 3).lived_well()
-    assert not backoff.sends_one_ahead
+    assert not backoff.keeps_dying
     assert die_quickly(backoff, FREE_QUICK_DEATHS, now=300.0).not_before == backoff.not_before
 
 
 def test_a_worker_that_lived_well_does_not_excuse_failed_boots():
-    assert fail_to_boot(Backoff(), 1)[0].lived_well().sends_one_ahead
+    assert fail_to_boot(Backoff(), 1)[0].lived_well().boot_failures == 1

@@ -459,6 +459,14 @@ def test_a_group_that_keeps_dying_waits_until_its_first_worker_has_survived(read
     assert actions(probe, counts={"high": 3}, backoffs={"high": backoff}, now=now) == []
 
 
+def test_a_group_whose_workers_crash_and_fail_to_boot_is_not_given_up():
+    backoff = Backoff(
+        boot_failures=1, quick_deaths=FREE_QUICK_DEATHS + 1, failed_at=NOW - 2, not_before=NOW
+    )
+    survivor = worker(1)
+    assert actions(survivor, counts={"high": 3}, backoffs={"high": backoff}) == [Fork("high", 2)]
+
+
 def test_a_held_group_with_a_probe_is_looked_at_again():
     waiting = plan(
         worker(1, ready=False), counts={"high": 3}, backoffs={"high": FAILED}, now=NOW + 60
