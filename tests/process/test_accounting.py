@@ -136,7 +136,8 @@ def test_requeued_jobs_come_first_again_and_fail_when_cut_short_too_often(
     for times in (2, 3):
         interrupt(pool, how, worker, horse)
         eventually(lambda times=times: valkey.llen("gate:running") == times)
-        assert valkey.llen("trace") == 0
+        # A worker's successor may be there a moment before the accountant has put the job back.
+        assert valkey.llen("trace") == 0 or how == KILL_BOTH
         horse = int(valkey.lindex("gate:running", -1))
         worker = psutil.Process(horse).ppid()
     interrupt(pool, how, worker, horse)

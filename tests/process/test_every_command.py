@@ -49,7 +49,7 @@ def test_no_job_is_lost_or_done_twice_whatever_command_a_worker_is_interrupted_a
 
 def waits(valkey):
     """Whether a worker waits for a job."""
-    return any(client["cmd"] == "blmove" for client in valkey.client_list())
+    return any("b" in client["flags"] for client in valkey.client_list())
 
 
 def has_fired(fired, valkey):
