@@ -49,7 +49,7 @@ def run_pool(
         An exit status: 0 when the pool was told to end, or has finished in burst mode.
 
     Raises:
-        django_rq_pool.groups.CountsError: the counts cannot be used. Nothing was started.
+        django_rq_pool.problems.CountsError: the counts cannot be used. Nothing was started.
     """
     from . import conf, pool
     from .phases import TermPolicy

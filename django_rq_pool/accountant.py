@@ -15,7 +15,8 @@ from . import accounting, processes
 from .assignment import Casualty
 from .berth import UNREACHABLE, Berth
 from .connections import close_connections
-from .worker import PooledWorker, build_worker
+from .pooled import PooledWorker
+from .worker import build_worker
 
 logger = logging.getLogger("django_rq_pool")
 

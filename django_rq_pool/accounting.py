@@ -1,8 +1,8 @@
 """Accounting: what becomes of the jobs of a worker that is gone, or that lost its hold on one.
 
 Rule of the room: a job is settled in one transaction that takes it from where it stood, so that it
-is settled once, whoever tries. Beside `worker` this room alone knows RQ's insides; it is written
-against RQ 3.0.
+is settled once, whoever tries. It knows RQ's insides, as `member`, `running` and `pooled` do;
+read against RQ 3.0.
 
 A worker's jobs stand in two places. Its in-flight list holds those that it took from a queue and no
 horse has begun: they go back to the head of their queue. Its executions (RQ's set) hold those that
@@ -30,7 +30,7 @@ from rq.worker import BaseWorker
 from .fetch import Fetched
 
 if TYPE_CHECKING:
-    from .worker import PooledWorker
+    from .running import RunsJobs
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -72,7 +72,7 @@ def lost_members(redis: Redis, pool: str) -> list[str]:
         return [name for name, exists in zip(names, pipeline.execute()) if not exists]
 
 
-def unregister(worker: PooledWorker) -> None:
+def unregister(worker: RunsJobs) -> None:
     """Removes a dead worker's registration, and keeps what is known of its jobs."""
     with worker.connection.pipeline() as pipeline:
         worker_registration.unregister(cast(BaseWorker, worker), pipeline)
@@ -80,7 +80,7 @@ def unregister(worker: PooledWorker) -> None:
         pipeline.execute()
 
 
-def account_for(worker: PooledWorker, pool: str, cause: str) -> None:
+def account_for(worker: RunsJobs, pool: str, cause: str) -> None:
     """Settles all that a dead worker left and forgets it. The lock must be held.
 
     Args:
@@ -97,7 +97,7 @@ def account_for(worker: PooledWorker, pool: str, cause: str) -> None:
         pipeline.execute()
 
 
-def settle(worker: PooledWorker, cause: str) -> None:
+def settle(worker: RunsJobs, cause: str) -> None:
     """Settles every job that a worker holds; none of its horses may be alive."""
     not_begun = [as_text(job) for job in worker.connection.lrange(_in_flight(worker), 0, -1)]
     executions = worker.get_current_executions(refresh=True)
@@ -108,7 +108,7 @@ def settle(worker: PooledWorker, cause: str) -> None:
             _end(worker, execution, cause)
 
 
-def keep_alive(worker: PooledWorker, seconds: int) -> None:
+def keep_alive(worker: RunsJobs, seconds: int) -> None:
     """Sends the heartbeats of what a dead worker's horse still runs, so that no clean-up calls it
     abandoned. To be repeated within so many seconds."""
     for execution in worker.get_current_executions(refresh=True):
@@ -124,13 +124,13 @@ def keep_alive(worker: PooledWorker, seconds: int) -> None:
             pipeline.execute()
 
 
-def is_open(worker: PooledWorker, execution: Execution) -> bool:
+def is_open(worker: RunsJobs, execution: Execution) -> bool:
     """Whether an execution has not been settled. RQ takes it off the worker's set in the same
     transaction that settles its job."""
     return bool(worker.connection.sismember(worker.executions_key, execution.composite_key))
 
 
-def requeue(worker: PooledWorker, job: Job, queue: Queue, execution: Execution) -> bool:
+def requeue(worker: RunsJobs, job: Job, queue: Queue, execution: Execution) -> bool:
     """Puts a job that was cut short back to the front of its queue, as ``interrupted: requeue``
     wants it.
 
@@ -161,18 +161,18 @@ def fail_unreadable(redis: Redis, fetched: Fetched, in_flight: str) -> None:
         pipeline.execute()
 
 
-def _in_flight(worker: PooledWorker) -> str:
+def _in_flight(worker: RunsJobs) -> str:
     return IN_FLIGHT_KEY % worker.name
 
 
-def _fetch(worker: PooledWorker, execution: Execution) -> Job:
+def _fetch(worker: RunsJobs, execution: Execution) -> Job:
     job: Job = worker.job_class.fetch(
         execution.job_id, connection=worker.connection, serializer=worker.serializer
     )
     return job
 
 
-def _put_back(worker: PooledWorker, job_id: str, executions: list[Execution]) -> None:
+def _put_back(worker: RunsJobs, job_id: str, executions: list[Execution]) -> None:
     """Puts a job that no horse has begun back to the head of its queue."""
     status, origin = worker.connection.hmget(worker.job_class.key_for(job_id), "status", "origin")
     with worker.connection.pipeline() as pipeline:
@@ -186,7 +186,7 @@ def _put_back(worker: PooledWorker, job_id: str, executions: list[Execution]) ->
         pipeline.execute()
 
 
-def _end(worker: PooledWorker, execution: Execution, cause: str) -> None:
+def _end(worker: RunsJobs, execution: Execution, cause: str) -> None:
     """Settles a job that was begun: retried, failed or requeued."""
     try:
         job = _fetch(worker, execution)
@@ -211,7 +211,7 @@ def _end(worker: PooledWorker, execution: Execution, cause: str) -> None:
     worker.fail_cut_short(job, queue, execution, cause)
 
 
-def tell_failure(worker: PooledWorker, job: Job) -> None:
+def tell_failure(worker: RunsJobs, job: Job) -> None:
     """Tells whoever wants to know of a failure that no horse could tell.
 
     RQ calls the failure callback and the exception handlers when its maintenance finds an abandoned
@@ -227,7 +227,7 @@ def tell_failure(worker: PooledWorker, job: Job) -> None:
         logger.exception("the failure of job %s could not be told", job.id)
 
 
-def _drop(worker: PooledWorker, execution: Execution, origin: str, pipeline: Any) -> None:
+def _drop(worker: RunsJobs, execution: Execution, origin: str, pipeline: Any) -> None:
     """Removes an execution whose job is not running and needs no settling."""
     pipeline.delete(execution.key)
     pipeline.srem(worker.executions_key, execution.composite_key)

@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from .groups import CountsError, Problem
+from .problems import CountsError, Problem
 
 
 @register("rq")

@@ -20,8 +20,9 @@ from rq.job import Job
 from rq.serializers import resolve_serializer
 
 from . import loaders
-from .groups import Counts, CountsError, Kind, Problem, QueueGroup, parse_counts
+from .groups import Counts, QueueGroup, parse_counts
 from .phases import StopRules, TermPolicy
+from .problems import CountsError, Kind, Problem
 from .worker import unfit
 
 TERM_TIMEOUT = 4.0

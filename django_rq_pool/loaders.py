@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 from django.utils.module_loading import import_string
 
-from .groups import CountsError, Kind, Problem
+from .problems import CountsError, Kind, Problem
 
 Loader = Callable[["str | None"], object]
 """Called with the environment's name or None; returns a mapping of counts."""

@@ -16,10 +16,10 @@ from dataclasses import replace
 from setproctitle import setproctitle
 
 from . import phases, processes, unix_signals
-from .assignment import Assignment, Casualty, RunAccountant, RunWorker, worker_name
+from .assignment import Assignment, Casualty, RunAccountant, RunWorker
 from .backoff import QUICK, Backoff
 from .groups import QueueGroup
-from .lifeline import Lifeline
+from .nursery import Nursery
 from .phases import Phase, StopRules
 from .plan import (
     IMMEDIATE_STOP_GRACE,
@@ -31,9 +31,8 @@ from .plan import (
     Plan,
     make_plan,
 )
-from .reports import Event, Report, Reports
+from .reports import Event, Report
 from .roster import Accountant, Orphan, Roster, Stop, WorkerRecord
-from .scoreboard import Scoreboard
 from .troubles import Trouble, Troubles
 
 logger = logging.getLogger("django_rq_pool")
@@ -74,12 +73,13 @@ class Manager:
         self.roster = Roster()
         self._rules = rules
         self._transitions = phases.transitions(rules)
-        self._run_worker = run_worker
-        self._run_accountant = run_accountant
+        self._inbox = unix_signals.SignalInbox(phases.MANAGER_SIGNALS)
+        self._nursery = Nursery(
+            name, self._inbox, run_worker, run_accountant, rules=rules, burst=burst
+        )
         self._backoffs: dict[str, Backoff] = {}
         self._assignments: dict[int, Assignment] = {}
         self._casualties: dict[int, Casualty] = {}
-        self._scoreboard = Scoreboard()
         self._troubles = Troubles()
         self._titled: list[int] | None = None
 
@@ -89,9 +89,6 @@ class Manager:
         Returns:
             The exit status of the command: 0, for a pool that was told to end or has finished.
         """
-        self._inbox = unix_signals.SignalInbox(phases.MANAGER_SIGNALS)
-        self._reports = Reports()
-        self._lifeline = Lifeline()
         processes.adopt_orphans()
         self._show_title()
         wanted = ", ".join(f"{group.name}={group.workers}" for group in self.groups.values())
@@ -101,14 +98,13 @@ class Manager:
                 pass
         finally:
             self._inbox.close()
-            self._reports.close()
-            self._lifeline.close()
+            self._nursery.close()
         logger.info("manager %d of pool %s finished", os.getpid(), self.name)
         return 0
 
     def _turn(self) -> bool:
         """One turn of the loop; True when the pool has ended."""
-        for report in self._reports.take():
+        for report in self._nursery.reports.take():
             self._heed_report(report)
         for death in processes.reap(before=self._release_group):
             self._bury(death)
@@ -126,7 +122,7 @@ class Manager:
             timeout = None
         else:
             timeout = max(0.0, plan.due - processes.monotonic())
-        self._inbox.wait([self._reports.fileno()], timeout)
+        self._inbox.wait([self._nursery.reports.fileno()], timeout)
         return False
 
     def _plan(self) -> Plan:
@@ -211,7 +207,7 @@ class Manager:
                 assignment, horse_pid, _cause(record, death), ready=record.ready_at is not None
             )
             self.roster.unaccounted[death.pid] = now
-        self._scoreboard.release(slot)
+        self._nursery.forget(assignment)
         self._judge(record, death, now)
 
     def _judge(self, record: WorkerRecord, death: processes.Death, now: float) -> None:
@@ -259,27 +255,13 @@ class Manager:
         now = processes.monotonic()
         if now < self._backoff(group.name).not_before:
             return  # the fork before this one has just failed
-        slot = self._scoreboard.acquire()
-        assignment = Assignment(
-            pool=self.name,
-            group=group,
-            number=number,
-            name=worker_name(self.name, group.name, number),
-            burst=self.burst,
-            rules=self._rules,
-            slot=slot,
-            reports=self._reports,
-            lifeline=self._lifeline,
-        )
         try:
-            pid = processes.fork(lambda: self._become_worker(assignment))
+            pid, assignment = self._nursery.fork_worker(group, number)
         except OSError as error:
-            self._scoreboard.release(slot)
             backoff = self._backoff(group.name).boot_failed(now, now, random.random())
             self._backoffs[group.name] = backoff
             self._tell_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
             return
-        processes.lead_group(pid)
         self._assignments[pid] = assignment
         self.roster.add(WorkerRecord(pid, group.name, number, assignment.name, now))
         logger.info("worker %d of %s forked: %s", pid, group.name, assignment.name)
@@ -287,29 +269,13 @@ class Manager:
     def _account(self, pid: int) -> None:
         casualty = self._casualties[pid]
         try:
-            accountant = processes.fork(lambda: self._become_accountant(casualty))
+            accountant = self._nursery.fork_accountant(casualty)
         except OSError as error:
             logger.warning("cannot fork an accountant: %s", error)
             self.roster.unaccounted[pid] = processes.monotonic() + _ACCOUNT_RETRY
             return
-        processes.lead_group(accountant)
         del self._casualties[pid], self.roster.unaccounted[pid]
         self.roster.accountants[accountant] = Accountant(accountant, casualty.assignment.name)
-
-    def _become_accountant(self, casualty: Casualty) -> int:
-        self._let_go()
-        return self._run_accountant(casualty)
-
-    def _become_worker(self, assignment: Assignment) -> int:
-        self._let_go()
-        return self._run_worker(assignment)
-
-    def _let_go(self) -> None:
-        """In a forked process: closes what is the manager's alone."""
-        self._inbox.close()
-        self._reports.become_worker()
-        self._lifeline.become_worker()
-        processes.lead_group()
 
     def _ask(self, pid: int, stop: Stop) -> None:
         record = self.roster.get(pid)

@@ -144,16 +144,15 @@ class CustomWorker(Worker):
 
 class Interrupted(Worker):
     """Interrupts itself at the n-th command that it, or its horse, sends to Redis after it first
-    waited for a job. Each worker takes its n, and what happens then, from the list `plan`."""
+    waited for a job; n is 1 for the first worker, and one more for each that follows."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        plan = client().lpop("plan") if kwargs["prepare_for_work"] else None
-        if plan is not None:
-            number, self.what = plan.decode().split()
+        if kwargs["prepare_for_work"]:
+            self.number = client().incr("workers so far")
             self.waits_to_come = len(self.queues)
             self.left = mmap.mmap(-1, 8)  # counted by worker and horse together
-            self.left[:] = int(number).to_bytes(8, "little")
+            self.left[:] = self.number.to_bytes(8, "little")
             self.send = AbstractConnection.send_packed_command
             AbstractConnection.send_packed_command = self.count_and_send()
 
@@ -172,12 +171,13 @@ class Interrupted(Worker):
         if left >= 0:
             self.left[:] = left.to_bytes(8, "little")
         if left == 0:
-            Path(os.environ["FIRED"]).touch()
-            if self.what == "quit":
+            what = os.environ["INTERRUPTION"]
+            Path(os.environ["INTERRUPTED"], str(self.number)).touch()
+            if what == "quit":
                 os.kill(self.pid, signal.SIGQUIT)
             else:
                 os.kill(self.pid, signal.SIGKILL)
-                if self.what == "kill-both":
+                if what == "kill-both":
                     os.kill(os.getpid(), signal.SIGKILL)
 
 

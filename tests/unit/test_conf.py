@@ -10,8 +10,9 @@ from django.test import override_settings
 from rq import Queue, SimpleWorker, SpawnWorker
 
 from django_rq_pool import conf, loaders
-from django_rq_pool.groups import CountsError, Kind, Problem, QueueGroup
+from django_rq_pool.groups import QueueGroup
 from django_rq_pool.phases import StopRules, TermPolicy
+from django_rq_pool.problems import CountsError, Kind, Problem
 
 pytestmark = pytest.mark.usefixtures("folder")
 

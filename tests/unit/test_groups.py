@@ -11,16 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from django_rq_pool.groups import (
-    OPTION_NAMES,
-    Counts,
-    CountsError,
-    GroupOptions,
-    Kind,
-    Problem,
-    QueueGroup,
-    parse_counts,
-)
+from django_rq_pool.groups import Counts, QueueGroup, parse_counts
+from django_rq_pool.options import OPTION_NAMES, GroupOptions
+from django_rq_pool.problems import CountsError, Kind, Problem
 
 HERE, THERE = {"URL": "redis://here"}, {"URL": "redis://there"}
 QUEUES = {"high": HERE, "default": HERE, "low": HERE}

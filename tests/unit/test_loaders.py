@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from django_rq_pool import loaders
-from django_rq_pool.groups import CountsError, Kind, Problem
+from django_rq_pool.problems import CountsError, Kind, Problem
 
 pytestmark = pytest.mark.usefixtures("folder")
 

@@ -9,8 +9,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import __version__, conf, log, pool
 from ...conf import Configuration
-from ...groups import CountsError
 from ...phases import TermPolicy
+from ...problems import CountsError
 
 TERM_OPTIONS = {
     TermPolicy.IMMEDIATE: "end running jobs, account for them, leave nobody behind (default)",

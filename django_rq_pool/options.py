@@ -1,0 +1,104 @@
+"""Options: what a queue group may say besides its count, and what each value must be.
+
+Rule of the room: one list of options, the fields of `GroupOptions`; each brings its validator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+WORKERS = "workers"
+"""What a group calls its count when it has options too."""
+
+Validator = Callable[[object], "str | None"]
+"""Says what an option's value must be, or None when the value is fine."""
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number; True and False are none here."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _positive(value: object) -> str | None:
+    fine = is_whole(value) and value > 0  # type: ignore[operator]
+    return None if fine else "a whole number, 1 or more"
+
+
+def _yes_or_no(value: object) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+def _importable(value: object) -> str | None:
+    return (
+        None if isinstance(value, type) or (isinstance(value, str) and value) else "a dotted path"
+    )
+
+
+def _serializer(value: object) -> str | None:
+    if hasattr(value, "dumps") and hasattr(value, "loads"):
+        return None
+    return _importable(value)
+
+
+STRATEGIES = ("default", "round_robin", "random")
+
+
+def _strategy(value: object) -> str | None:
+    return (
+        None
+        if isinstance(value, str) and value in STRATEGIES
+        else "one of " + ", ".join(STRATEGIES)
+    )
+
+
+OUTCOMES = ("fail", "requeue")
+
+
+def _outcome(value: object) -> str | None:
+    return None if isinstance(value, str) and value in OUTCOMES else "one of " + ", ".join(OUTCOMES)
+
+
+def _option(default: object, validator: Validator) -> Any:
+    return field(default=default, metadata={"validator": validator})
+
+
+@dataclass(frozen=True)
+class GroupOptions:
+    """What a queue group may say besides its count. The fields are the list of known options.
+
+    Each means what the option of the same name means to ``manage.py rqworker``; ``None`` leaves
+    the choice to django-rq's settings and RQ's defaults. Times are seconds. The pool's own:
+
+    Attributes:
+        interrupted: what becomes of a job that a stop or a death cuts short: ``fail`` (or RQ's
+            retry, if it has retries left) or ``requeue``, to the front of its queue.
+        interrupted_limit: so many times at most; then it fails, for it may be what kills workers.
+    """
+
+    worker_class: str | type | None = _option(None, _importable)
+    job_class: str | type | None = _option(None, _importable)
+    queue_class: str | type | None = _option(None, _importable)
+    serializer: Any = _option(None, _serializer)
+    max_jobs: int | None = _option(None, _positive)
+    max_idle_time: int | None = _option(None, _positive)
+    worker_ttl: int | None = _option(None, _positive)
+    dequeue_strategy: str = _option("default", _strategy)
+    with_scheduler: bool = _option(False, _yes_or_no)
+    interrupted: str = _option("fail", _outcome)
+    interrupted_limit: int = _option(3, _positive)
+
+    def given(self) -> dict[str, object]:
+        """The options that differ from their defaults, by name."""
+        return {
+            each.name: getattr(self, each.name)
+            for each in fields(self)
+            if getattr(self, each.name) != each.default
+        }
+
+
+VALIDATORS: dict[str, Validator] = {
+    each.name: each.metadata["validator"] for each in fields(GroupOptions)
+}
+OPTION_NAMES = (WORKERS, *VALIDATORS)
