@@ -27,7 +27,7 @@ from rq.utils import as_text
 from rq.utils import now as utc_now
 from rq.worker import BaseWorker
 
-from .fetch import Fetched
+from .fetch import Fetched, give_back
 
 if TYPE_CHECKING:
     from .running import RunsJobs
@@ -46,8 +46,24 @@ _LOCK_KEY = RQ_KEY_PREFIX + ":pool:accounting:%s"
 
 LOCK_SECONDS = 300
 
+_SUSPECTS_KEY = RQ_KEY_PREFIX + ":pool:suspects:%s"
+"""Hash of members that are not registered, and since when that has been known (Redis's clock)."""
+
+SUSPECT_SECONDS = 60
+"""Longer than the time between two heartbeats of a worker with a job."""
+
 _INTERRUPTED = "pool_interrupted"
 """Field of a job's hash: how often it was requeued because something cut it short."""
+
+_REQUEUE = """
+if redis.call('SREM', KEYS[1], ARGV[1]) == 1 then
+    redis.call('HINCRBY', KEYS[2], ARGV[3], 1)
+    redis.call('HSET', KEYS[2], 'status', ARGV[4])
+    redis.call('SADD', KEYS[4], KEYS[3])
+    redis.call('LPUSH', KEYS[3], ARGV[2])
+end
+"""
+"""Conditional, for redis-py repeats what it sent when an answer is lost."""
 
 _UNSETTLED = (JobStatus.QUEUED, JobStatus.STARTED)
 
@@ -57,19 +73,36 @@ def lock(redis: Redis, name: str) -> bool:
     return bool(redis.set(_LOCK_KEY % name, 1, nx=True, ex=LOCK_SECONDS))
 
 
-def lost_members(redis: Redis, pool: str) -> list[str]:
+def lost_members(redis: Redis, pool: str) -> tuple[list[str], bool]:
     """The workers of a pool that are gone without having been accounted for.
 
     That is so when their registration has expired: their host vanished, or the manager that would
-    have accounted for them was killed with them.
+    have accounted for them was killed with them. A worker that lives and could not reach Redis for
+    a while looks the same until its next heartbeat: so nobody is lost at first sight.
+
+    Returns:
+        Who has been missing for `SUSPECT_SECONDS`, and whether others are suspected.
     """
     names = [as_text(name) for name in redis.hkeys(MEMBERS_KEY % pool)]
     if not names:
-        return []
+        return [], False
+    suspects_key = _SUSPECTS_KEY % pool
     with redis.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.exists(f"{RQ_KEY_PREFIX}:worker:{name}")
-        return [name for name, exists in zip(names, pipeline.execute()) if not exists]
+        pipeline.hgetall(suspects_key)
+        pipeline.time()
+        *registered, suspected, (now, _) = pipeline.execute()
+    since = {as_text(name): int(seen) for name, seen in suspected.items()}
+    missing = [name for name, there in zip(names, registered) if not there]
+    lost = [name for name in missing if now - since.get(name, now) >= SUSPECT_SECONDS]
+    with redis.pipeline(transaction=False) as pipeline:
+        for name in missing:
+            pipeline.hsetnx(suspects_key, name, now)
+        for name in since.keys() - set(missing):
+            pipeline.hdel(suspects_key, name)
+        pipeline.execute()
+    return lost, len(missing) > len(lost)
 
 
 def unregister(worker: RunsJobs) -> None:
@@ -93,6 +126,7 @@ def account_for(worker: RunsJobs, pool: str, cause: str) -> None:
     with worker.connection.pipeline() as pipeline:
         pipeline.delete(worker.executions_key)
         pipeline.hdel(MEMBERS_KEY % pool, worker.name)
+        pipeline.hdel(_SUSPECTS_KEY % pool, worker.name)
         pipeline.delete(_LOCK_KEY % worker.name)
         pipeline.execute()
 
@@ -102,7 +136,7 @@ def settle(worker: RunsJobs, cause: str) -> None:
     not_begun = [as_text(job) for job in worker.connection.lrange(_in_flight(worker), 0, -1)]
     executions = worker.get_current_executions(refresh=True)
     for job_id in reversed(not_begun):
-        _put_back(worker, job_id, [each for each in executions if each.job_id == job_id])
+        put_back(worker, job_id, [each for each in executions if each.job_id == job_id])
     for execution in executions:
         if execution.job_id not in not_begun:
             _end(worker, execution, cause)
@@ -140,24 +174,25 @@ def requeue(worker: RunsJobs, job: Job, queue: Queue, execution: Execution) -> b
     before = int(worker.connection.hget(job.key, _INTERRUPTED) or 0)
     if before >= worker.group.options.interrupted_limit:
         return False
+    worker.connection.register_script(_REQUEUE)(
+        keys=[worker.executions_key, job.key, queue.key, queue.redis_queues_keys],
+        args=[execution.composite_key, job.id, _INTERRUPTED, JobStatus.QUEUED.value],
+    )
     with worker.connection.pipeline() as pipeline:
-        pipeline.hincrby(job.key, _INTERRUPTED, 1)
-        job.set_status(JobStatus.QUEUED, pipeline=pipeline)
         worker.cleanup_execution(job, pipeline=pipeline, execution=execution)
-        queue.push_job_id(job.id, pipeline=pipeline, at_front=True)
         pipeline.execute()
     logger.info("job %s of %s was cut short and is first in its queue again", job.id, queue.name)
     return True
 
 
-def fail_unreadable(redis: Redis, fetched: Fetched, in_flight: str) -> None:
+def fail_unreadable(worker: RunsJobs, fetched: Fetched) -> None:
     """Puts a job whose data cannot be read among the failed ones of its queue."""
     queue_name = fetched.queue_key.removeprefix(Queue.redis_queue_namespace_prefix)
-    registry = FailedJobRegistry(queue_name, connection=redis)
-    with redis.pipeline() as pipeline:
-        pipeline.hset(Job.key_for(fetched.job_id), "status", JobStatus.FAILED.value)
+    registry = FailedJobRegistry(queue_name, connection=worker.connection)
+    with worker.connection.pipeline() as pipeline:
+        pipeline.hset(worker.job_class.key_for(fetched.job_id), "status", JobStatus.FAILED.value)
         pipeline.zadd(registry.key, {fetched.job_id: "+inf"})
-        pipeline.lrem(in_flight, 1, fetched.job_id)
+        pipeline.lrem(_in_flight(worker), 1, fetched.job_id)
         pipeline.execute()
 
 
@@ -172,18 +207,25 @@ def _fetch(worker: RunsJobs, execution: Execution) -> Job:
     return job
 
 
-def _put_back(worker: RunsJobs, job_id: str, executions: list[Execution]) -> None:
+def put_back(worker: RunsJobs, job_id: str, executions: list[Execution]) -> None:
     """Puts a job that no horse has begun back to the head of its queue."""
     status, origin = worker.connection.hmget(worker.job_class.key_for(job_id), "status", "origin")
     with worker.connection.pipeline() as pipeline:
-        pipeline.lrem(_in_flight(worker), 1, job_id)
         for execution in executions:
             _drop(worker, execution, as_text(origin or b""), pipeline)
-        if status and origin and as_text(status) in _UNSETTLED:
-            queue_key = f"{Queue.redis_queue_namespace_prefix}{as_text(origin)}"
-            pipeline.lpush(queue_key, job_id)
-            logger.info("job %s, not begun by worker %s, is back in its queue", job_id, worker.name)
+            worker.executions.pop(execution.id, None)
         pipeline.execute()
+    if status and origin and as_text(status) in _UNSETTLED:
+        queue_key = f"{Queue.redis_queue_namespace_prefix}{as_text(origin)}"
+        give_back(worker.connection, _in_flight(worker), Fetched(queue_key, job_id))
+        logger.info("job %s, not begun by worker %s, is back in its queue", job_id, worker.name)
+    else:
+        worker.connection.lrem(_in_flight(worker), 1, job_id)
+
+
+def is_begun(worker: RunsJobs, job: Job) -> bool:
+    """Whether a horse has made the job a started one, which takes it off the in-flight list."""
+    return worker.connection.lpos(_in_flight(worker), job.id) is None
 
 
 def _end(worker: RunsJobs, execution: Execution, cause: str) -> None:

@@ -26,6 +26,10 @@ Wait = Callable[[list[int], float], set[int]]
 something else to heed, such as a signal."""
 
 _TAKE = """
+local left = redis.call('LINDEX', KEYS[#KEYS], 0)
+if left then
+    return {'', left}
+end
 for i = 1, #KEYS - 1 do
     local job = redis.call('LMOVE', KEYS[i], KEYS[#KEYS], 'LEFT', 'RIGHT')
     if job then
@@ -43,8 +47,18 @@ _CALL_OFF_LIMIT = 5.0
 """Seconds within which a line must answer when it is called off; normally it takes one trip."""
 
 
+_GIVE_BACK = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
+    redis.call('LPUSH', KEYS[2], ARGV[1])
+end
+"""
+
+
 @dataclass(frozen=True)
 class Fetched:
+    """A job that stands in the in-flight list. The queue is unknown, an empty string, for one that
+    came while the answer was lost with the connection."""
+
     queue_key: str
     job_id: str
 
@@ -76,10 +90,16 @@ class Fetcher:
         self._wait = wait
         self._take = redis.register_script(_TAKE)
         self._lines: list[_Line] = []
+        self._strays: list[int] = []
         self._can_block: bool | None = None
 
     def take(self, queue_keys: Sequence[str]) -> Fetched | None:
-        """Takes the first job that waits, the first queue first, without waiting for one."""
+        """Takes the first job that waits, the first queue first, without waiting for one.
+
+        One that stands in the in-flight list already comes before: redis-py repeats a command whose
+        answer was lost, and what the first one took must not be forgotten.
+        """
+        self._call_off_strays()
         found = self._take(keys=[*queue_keys, self._in_flight])
         return None if found is None else Fetched(_text(found[0]), _text(found[1]))
 
@@ -113,6 +133,13 @@ class Fetcher:
         for fetched in reversed(came[1:]):
             self.give_back(fetched)
         return came[0] if came else None
+
+    def _call_off_strays(self) -> None:
+        """Ends waits that the server still keeps for connections which are lost to us: what they
+        would move to the in-flight list nobody would hear of."""
+        while self._strays:
+            self._redis.client_unblock(self._strays[-1])
+            self._strays.pop()
 
     def _may_unblock(self) -> bool:
         try:
@@ -153,10 +180,7 @@ class Fetcher:
 
     def give_back(self, fetched: Fetched) -> None:
         """Puts a job that was not begun back to the head of its queue."""
-        with self._redis.pipeline() as pipeline:
-            pipeline.lrem(self._in_flight, 1, fetched.job_id)
-            pipeline.lpush(fetched.queue_key, fetched.job_id)
-            pipeline.execute()
+        give_back(self._redis, self._in_flight, fetched)
 
     def forget(self, fetched: Fetched) -> None:
         """Drops a job that no longer exists."""
@@ -166,8 +190,14 @@ class Fetcher:
         """Closes the lines; they are opened again when needed."""
         lines, self._lines = self._lines, []
         for line in lines:
+            self._strays.append(line.client_id)
             line.connection.disconnect()
             self._redis.connection_pool.release(line.connection)
+
+
+def give_back(redis: Redis, in_flight: str, fetched: Fetched) -> None:
+    """Moves a job from an in-flight list to the head of its queue, if it is still in the list."""
+    redis.register_script(_GIVE_BACK)(keys=[in_flight, fetched.queue_key], args=[fetched.job_id])
 
 
 def _text(value: bytes | str) -> str:

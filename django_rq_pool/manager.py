@@ -275,7 +275,9 @@ class Manager:
             self.roster.unaccounted[pid] = processes.monotonic() + _ACCOUNT_RETRY
             return
         del self._casualties[pid], self.roster.unaccounted[pid]
-        self.roster.accountants[accountant] = Accountant(accountant, casualty.assignment.name)
+        self.roster.accountants[accountant] = Accountant(
+            accountant, casualty.assignment.name, guards=bool(casualty.horse_pid)
+        )
 
     def _ask(self, pid: int, stop: Stop) -> None:
         record = self.roster.get(pid)

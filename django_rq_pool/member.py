@@ -7,6 +7,8 @@ says what RQ does instead and why that will not do. Who is registered is alive, 
 from __future__ import annotations
 
 import logging
+import math
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 from rq import Worker, worker_registration
@@ -39,6 +41,7 @@ class Member(Base):
     group: QueueGroup
     stands_for_dead = False
     _berth: Berth
+    _suspects_due = math.inf
 
     def board(self, berth: Berth) -> None:
         """Gives the worker its ties to the pool, after RQ's constructor and before ``work``."""
@@ -63,12 +66,25 @@ class Member(Base):
     def clean_registries(self) -> None:
         """Accounts for lost workers of this pool, beside RQ's own maintenance."""
         super().clean_registries()
+        self.account_for_lost()
+
+    def account_for_lost(self) -> None:
+        """Accounts for workers of this pool whom nobody else accounts for, and notes when to look
+        at the merely suspected ones again."""
         pool = self._berth.assignment.pool
-        for name in accounting.lost_members(self.connection, pool):
+        lost, others = accounting.lost_members(self.connection, pool)
+        self._suspects_due = math.inf
+        if others:
+            self._suspects_due = time.monotonic() + accounting.SUSPECT_SECONDS
+        for name in lost:
             if accounting.lock(self.connection, name):
                 logger.warning("worker %s of this pool was lost; accounting for it", name)
                 cause = f"Worker {name} was lost with its host."
                 accounting.account_for(self._stand_in(name), pool, cause)
+
+    def until_suspects_are_due(self) -> float:
+        """Seconds until suspected workers must be looked at again; infinite when there are none."""
+        return max(0.0, self._suspects_due - time.monotonic())
 
     def _stand_in(self, name: str) -> Any:
         """An object that settles what the worker of this name left, as this one would."""

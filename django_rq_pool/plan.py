@@ -23,6 +23,11 @@ FORKS_PER_TURN = 16
 """So many forks at most before the loop looks at signals and deaths again."""
 
 
+ACCOUNTANTS_AT_ONCE = 16
+"""So many accountants at most that do not wait for a horse: a pool whose workers all die at once
+must not fork as many again."""
+
+
 @dataclass(frozen=True)
 class Fork:
     """Make a worker for this group, at this place in it."""
@@ -167,7 +172,9 @@ class _Planner:
 
     def account(self) -> None:
         """Has every dead worker accounted for, whatever the phase."""
-        for pid, not_before in self.roster.unaccounted.items():
+        at_work = sum(not accountant.guards for accountant in self.roster.accountants.values())
+        free = max(0, ACCOUNTANTS_AT_ONCE - at_work)
+        for pid, not_before in list(self.roster.unaccounted.items())[:free]:
             if self.now >= not_before:
                 self.actions.append(Account(pid))
             else:

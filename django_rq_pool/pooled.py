@@ -9,16 +9,17 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from typing import Any, cast
 
 from rq import Queue
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.suspension import is_suspended
+from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from . import accounting
-from .accounting import IN_FLIGHT_KEY
 from .berth import UNREACHABLE
 from .fetch import Fetched
 from .running import RunsJobs
@@ -95,6 +96,8 @@ class PooledWorker(RunsJobs):
                     shown_idle = True
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
+                if self.until_suspects_are_due() <= 0:
+                    self.account_for_lost()
                 result = self._fetch(timeout, idle_until)
             except UNREACHABLE:
                 self._fetcher.close()
@@ -112,11 +115,12 @@ class PooledWorker(RunsJobs):
         keys = [queue.key for queue in self._ordered_queues]
         fetched = self._fetcher.take(keys)
         if fetched is None and timeout is not None:
-            seconds = float(timeout)
+            seconds = min(float(timeout), self.until_suspects_are_due())
             if idle_until is not None:
                 seconds = max(0.0, min(seconds, idle_until - time.monotonic()))
             fetched = self._fetcher.wait(keys, seconds)
         while fetched is not None:
+            fetched = self._with_queue(fetched)
             self._berth.heed()
             self._berth.end_job = False  # that was for the job before
             if self._berth.stopping or self._berth.paused:
@@ -127,6 +131,14 @@ class PooledWorker(RunsJobs):
                 return result
             fetched = self._fetcher.take(keys)
         return None
+
+    def _with_queue(self, fetched: Fetched) -> Fetched:
+        """Looks up the queue of a job that came while Redis was lost."""
+        if fetched.queue_key:
+            return fetched
+        origin = self.connection.hget(self.job_class.key_for(fetched.job_id), "origin")
+        queue = as_text(origin) if origin else self.queues[0].name
+        return replace(fetched, queue_key=f"{Queue.redis_queue_namespace_prefix}{queue}")
 
     def _load(self, fetched: Fetched) -> tuple[Job, Queue] | None:
         """The job behind an id, or None when there is nothing to run."""
@@ -144,7 +156,7 @@ class PooledWorker(RunsJobs):
         except Exception:
             # RQ's worker dies of it, and the job is nowhere. It would kill the next worker too.
             self.log.exception("Worker %s: cannot load job %s", self.name, fetched.job_id)
-            accounting.fail_unreadable(self.connection, fetched, IN_FLIGHT_KEY % self.name)
+            accounting.fail_unreadable(self, fetched)
             return None
         if result is None:
             self._fetcher.forget(fetched)  # deleted while it waited: RQ takes the next one too

@@ -61,6 +61,8 @@ class Accountant:
     pid: int
     name: str
     """Whom it accounts for."""
+    guards: bool = False
+    """Whether it waits for a horse, which may take as long as its job."""
     asked_at: float | None = None
     """When it was asked to give up if Redis is away, or None."""
     killed: bool = False

@@ -190,6 +190,10 @@ class RunsJobs(Member):
         its group says so. RQ logs an error of Redis and forgets the job."""
         reason, self._cut_short = self._cut_short, ""
         if reason and self._stopped_job_id != job.id and execution is not None:
+            if not accounting.is_begun(self, job):
+                # A horse that was ended before it began: the job has not run at all.
+                self._insist(lambda: accounting.put_back(self, job.id, [execution]))
+                return
             exc_string = f"{exc_string}{reason}"
             if self.group.options.interrupted == "requeue":
                 requeued: list[bool] = []

@@ -211,10 +211,48 @@ def test_a_pool_recovers_what_a_vanished_pool_of_its_name_had_fetched(start_pool
     assert valkey.lpop("rq:queue:high") == lost.id.encode()
     valkey.rpush(f"rq:pool:in-flight:{name}", lost.id)
     valkey.hset("rq:pool:members:shop", name, "high")
+    # It has been missed for longer than a live worker can be silent.
+    valkey.hset("rq:pool:suspects:shop", name, valkey.time()[0] - 61)
 
     pool = start_pool("high=1").expect_ready(1)
     eventually(lambda: lost.is_finished)
+    assert not valkey.exists("rq:pool:suspects:shop")
     eventually(lambda: assert_registered(valkey, pool) is None)
+    eventually(lambda: assert_nothing_left(valkey) is None)
+    assert pool.stop() == 0
+
+
+def test_a_worker_that_is_missed_for_the_first_time_is_only_suspected(start_pool, enqueue, valkey):
+    # A live worker that could not reach Redis looks the same until its next heartbeat.
+    name = "shop.silent.high.1-00000000"
+    valkey.rpush(f"rq:pool:in-flight:{name}", "its-job")
+    valkey.hset("rq:pool:members:shop", name, "high")
+    pool = start_pool("high=1").expect_ready(1)
+    eventually(lambda: valkey.hexists("rq:pool:suspects:shop", name))
+    job = enqueue("high", "note", "trace")
+    eventually(lambda: job.is_finished)
+    assert valkey.lrange(f"rq:pool:in-flight:{name}", 0, -1) == [b"its-job"]
+    assert pool.stop() == 0
+
+    valkey.hset(f"rq:worker:{name}", "last_heartbeat", "now")
+    start_pool("high=1").expect_ready(1)
+    eventually(lambda: not valkey.hexists("rq:pool:suspects:shop", name))
+    assert valkey.hexists("rq:pool:members:shop", name)
+
+
+def test_a_job_that_was_taken_while_the_answer_was_lost_is_run(start_pool, enqueue, valkey):
+    pool = start_pool("high,default=1").expect_ready(1)
+    [worker] = Worker.all(connection=valkey)
+    # What a lost answer leaves: the job is in the worker's list, and it does not know.
+    lost = enqueue("default", "note", "trace", "lost")
+    eventually(lambda: lost.is_finished)
+    eventually(lambda: sum("b" in client["flags"] for client in valkey.client_list()) == 2)
+    with valkey.pipeline() as pipeline:
+        pipeline.hset(lost.key, "status", "queued")
+        pipeline.rpush(f"rq:pool:in-flight:{worker.name}", lost.id)
+        pipeline.execute()
+    enqueue("high", "note", "trace", "next")
+    eventually(lambda: valkey.lrange("trace", 0, -1) == [b"lost", b"next", b"lost"])
     eventually(lambda: assert_nothing_left(valkey) is None)
     assert pool.stop() == 0
 
