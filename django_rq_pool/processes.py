@@ -52,8 +52,7 @@ def fork(child: Callable[[], int]) -> int:
     Raises:
         OSError: the system has no process or memory to give (EAGAIN, ENOMEM).
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # or the child would write what the manager had buffered once more
+    flush_output()  # or the child would write what the manager had buffered once more
     with unix_signals.blocked():
         pid = os.fork()
         if pid == 0:
@@ -68,10 +67,16 @@ def _be(child: Callable[[], int]) -> None:
     except BaseException:  # whatever it is, the frames below are the manager's
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        flush_output()
         os._exit(status)
+
+
+def flush_output() -> None:
+    """Writes what Python has buffered for the standard streams: ``os._exit`` would lose it, and
+    after a fork both processes would write it. A full disk or a closed stream is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def reap(before: Callable[[int], None]) -> Iterator[Death]:

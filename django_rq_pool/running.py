@@ -67,10 +67,12 @@ class RunsJobs(Member):
             self.log.warning("Worker %s: heartbeat of job %s: %s", self.name, job.id, error)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """RQ's horse inherits the worker's database connections. And only the horse makes itself
-        leader of its process group, so that `kill_horse` right after the fork would take the
-        worker's group for the horse's."""
+        """RQ's horse inherits the worker's database connections, and what the worker has not yet
+        written to its standard streams. And only the horse makes itself leader of its process
+        group, so that `kill_horse` right after the fork would take the worker's group for the
+        horse's."""
         close_connections()
+        processes.flush_output()
         super().fork_work_horse(job, queue)
         processes.lead_group(self.horse_pid)
         self._berth.slot.horse(self.horse_pid)
@@ -141,6 +143,13 @@ class RunsJobs(Member):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: its clean-up is not interrupted
         self._cut_short = f"Worker {self.name} was asked to stop immediately."
         raise TermException(self._cut_short)
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """RQ's horse leaves by ``os._exit``: what a job prints into a file or a pipe is lost."""
+        try:
+            return super().perform_job(job, queue, execution)
+        finally:
+            processes.flush_output()
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """As RQ's, but the job leaves this worker's in-flight list (instead of RQ's intermediate

@@ -39,14 +39,18 @@ def start_with(
     """Starts a pool with settings that add to the test project's, and with modules of its own."""
 
     def start(
-        settings: str, *arguments: str, modules: dict[str, str] | None = None, **options: Any
+        settings: str,
+        *arguments: str,
+        modules: dict[str, str] | None = None,
+        env: dict[str, str] | None = None,
+        **options: Any,
     ) -> Pool:
         sources = {**(modules or {}), "own_settings": f"from shop.settings import *\n{settings}\n"}
         for name, source in sources.items():
             (tmp_path / f"{name}.py").write_text(source)
         path = os.pathsep.join([str(tmp_path), pool_environment["PYTHONPATH"]])
-        env = {"DJANGO_SETTINGS_MODULE": "own_settings", "PYTHONPATH": path}
-        return start_pool(*arguments, env=env, **options)
+        ours = {"DJANGO_SETTINGS_MODULE": "own_settings", "PYTHONPATH": path}
+        return start_pool(*arguments, env={**ours, **(env or {})}, **options)
 
     return start
 

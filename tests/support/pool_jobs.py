@@ -181,6 +181,25 @@ class Interrupted(Worker):
                     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def talk(text: str, times: int = 1) -> None:
+    """Prints, and leaves it to others that it is written."""
+    for _ in range(times):
+        print(text)
+
+
+def talk_and_fail(text: str) -> None:
+    talk(text)
+    fail()
+
+
+class TalkingWorker(Worker):
+    """Prints before each job, likewise."""
+
+    def execute_job(self, job, queue):
+        print("the worker talks")
+        super().execute_job(job, queue)
+
+
 class InProcessWorker(SimpleWorker):
     """Runs jobs without a horse."""
 
