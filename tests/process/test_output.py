@@ -64,6 +64,6 @@ def test_a_killed_worker_takes_nothing_with_it_that_its_jobs_had_printed(
     job = enqueue("high", "talk", "the job talks")
     pool.expect("^the job talks$")
     eventually(lambda: job.is_finished)
-    os.kill(pool.worker_pids()[0], signal.SIGKILL)
+    os.kill(int(pool.expect(r"worker (\d+) of high ready$")[0][1]), signal.SIGKILL)
     pool.expect_ready(2)
     assert len(pool.found("^the job talks$")) == 1
