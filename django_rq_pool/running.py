@@ -196,8 +196,14 @@ class RunsJobs(Member):
         execution: Execution | None = None,
     ) -> None:
         """Insists, gives the reason if the pool is it, and puts a job back that was cut short if
-        its group says so. RQ logs an error of Redis and forgets the job."""
+        its group says so. RQ logs an error of Redis and forgets the job; and it fails a job again
+        whose horse ended just after it had settled it by a retry."""
         reason, self._cut_short = self._cut_short, ""
+        if execution is not None and not self.is_horse:
+            is_open: list[bool] = []
+            self._insist(lambda: is_open.append(accounting.is_open(self, execution)))
+            if is_open == [False]:
+                return
         if reason and self._stopped_job_id != job.id and execution is not None:
             if not accounting.is_begun(self, job):
                 # A horse that was ended before it began: the job has not run at all.
