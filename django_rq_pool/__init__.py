@@ -54,7 +54,9 @@ def run_pool(
     from . import conf, pool
     from .phases import TermPolicy
 
-    configuration = conf.configure(
-        counts=counts, name=name, environment=environment, term=TermPolicy(term)
+    policy = TermPolicy(term)
+    return pool.run(
+        lambda: conf.configure(counts=counts, name=name, environment=environment, term=policy),
+        burst=burst,
+        preload=preload,
     )
-    return pool.run(configuration, burst=burst, preload=preload)

@@ -59,6 +59,7 @@ class Berth:
         self.immediately = False
         self.end_job = False
         self.paused = False
+        self._pause(assignment.paused)
         self._lost = False
         self._probe: Redis | None = None
         self._inbox = unix_signals.SignalInbox(WORKER_SIGNALS)
@@ -86,14 +87,18 @@ class Berth:
         for signum in self._inbox.take():
             if signum == signal.SIGUSR1:
                 self.end_job = True
-            elif signum == signal.SIGUSR2:
-                self.paused = True
-            elif signum == signal.SIGCONT:
-                self.paused = False
-            elif signum != signal.SIGHUP:
+            elif signum in (signal.SIGUSR2, signal.SIGCONT):
+                self._pause(signum == signal.SIGUSR2)
+            elif signum == signal.SIGHUP:
+                self.assignment.reopen_logs()
+            else:
                 self.stopping = True
                 if self._is_immediate(signum):
                     self.immediately = True
+
+    def _pause(self, paused: bool) -> None:
+        self.paused = paused
+        self.slot.pause(paused)
 
     def _is_immediate(self, signum: signal.Signals) -> bool:
         if signum == signal.SIGTERM:

@@ -27,10 +27,17 @@ SETTING = "RQ_POOL"
 
 @dataclass(frozen=True)
 class Source:
-    """A loader, and what messages call it."""
+    """A loader, and what messages call it.
+
+    Attributes:
+        dynamic: whether to call it about once a second; else it is called again on HUP only.
+        reset: makes the loader forget what it remembers, on HUP.
+    """
 
     name: str
     load: Loader
+    dynamic: bool = False
+    reset: Callable[[], object] = lambda: None
 
 
 NOTHING = Source(f"no {SETTING}, {' or '.join(FILES)}", lambda environment: {})

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import unix_signals
 
@@ -113,6 +114,13 @@ def send_group(pid: int, signum: int) -> None:
         os.killpg(pid, signum)
 
 
+def end(pid: int) -> None:
+    """Kills a child that has not been reaped, and collects it: that takes a moment."""
+    send(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
 def pause(seconds: float) -> None:
     """Waits, in a process that has nothing else to heed: a horse or an accountant."""
     select.poll().poll(seconds * 1000)
@@ -155,6 +163,17 @@ def exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def memory(pid: int) -> int | None:
+    """Bytes of memory that are a process's share (PSS: what it shares counts in parts), or None
+    where the system does not tell. Takes the kernel some tenths of a millisecond."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return None
+    kilobytes = (line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))
+    return int(next(kilobytes, 0)) * 1024 or None
 
 
 def is_our_child(pid: int) -> bool:

@@ -29,6 +29,7 @@ class WorkerRecord:
         name: its name in Redis.
         forked_at: when it was forked.
         ready_at: when it said that it listens, or None.
+        generation: which generation of its group it belongs to; a reload begins another.
         stop: the hardest way in which it was asked to stop, or None.
         asked_at: when it was last asked.
     """
@@ -38,6 +39,7 @@ class WorkerRecord:
     number: int
     name: str
     forked_at: float
+    generation: int = 0
     ready_at: float | None = None
     stop: Stop | None = None
     asked_at: float = 0.0
@@ -61,8 +63,8 @@ class Accountant:
     pid: int
     name: str
     """Whom it accounts for."""
-    guards: bool = False
-    """Whether it waits for a horse, which may take as long as its job."""
+    guards: int = 0
+    """The pid of the horse that it waits for, which may take as long as its job; or 0."""
     asked_at: float | None = None
     """When it was asked to give up if Redis is away, or None."""
     killed: bool = False

@@ -15,7 +15,7 @@ from rq import SpawnWorker
 from rq.worker import BaseWorker, DequeueStrategy
 from setproctitle import setproctitle
 
-from . import log
+from . import hooks, log
 from .assignment import Assignment
 from .berth import UNREACHABLE, Berth
 from .connections import close_connections
@@ -55,6 +55,7 @@ def _work(assignment: Assignment, berth: Berth) -> int:
     options = assignment.group.options
     worker = build_worker(assignment.group, assignment.name)
     worker.board(berth)
+    hooks.after_prefork.run(worker)
     worker.work(
         burst=assignment.burst,
         logging_level=None,

@@ -1,6 +1,7 @@
 """Jobs and worker classes that only the tests use; on the path of the pools that they start."""
 
 import contextlib
+import logging
 import mmap
 import os
 import select
@@ -68,6 +69,13 @@ def kill_own_worker() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     client().rpush("orphaned", os.getpid())
     client().blpop(["orphan:open"], 60)
+
+
+def speak(word: str) -> None:
+    """Says a word on every way to a log file."""
+    print(word)
+    print(word, file=sys.stderr)
+    logging.getLogger("shop").warning(word)
 
 
 def nothing() -> None:

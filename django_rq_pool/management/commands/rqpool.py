@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import __version__, conf, log, pool
 from ...conf import Configuration
+from ...logfiles import LogFileError, LogFiles
 from ...phases import TermPolicy
 from ...problems import CountsError
 
@@ -72,6 +74,18 @@ class Command(BaseCommand):
                 default=TermPolicy.IMMEDIATE,
                 help=f"TERM means: {meaning}",
             )
+        for stream in ("stdout", "stderr"):
+            parser.add_argument(
+                f"--{stream}",
+                metavar="FILE",
+                help=f"append standard {'output' if stream == 'stdout' else 'error'} to a file; "
+                "HUP opens it anew",
+            )
+        parser.add_argument(
+            "--nosync",
+            action="store_true",
+            help="write standard output in blocks, not each line at once",
+        )
         parser.add_argument(
             "--check",
             action="store_true",
@@ -83,27 +97,32 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         log.set_up(options["verbosity"])
+        configure = partial(
+            conf.configure,
+            command_line=options["counts"],
+            config=options["config"],
+            environment=options["environment"],
+            name=options["name"],
+            term=options["term"],
+        )
         try:
-            configuration = conf.configure(
-                command_line=options["counts"],
-                config=options["config"],
-                environment=options["environment"],
-                name=options["name"],
-                term=options["term"],
-            )
-        except CountsError as error:
+            if options["check"]:
+                self.check_counts(configure())
+                return
+            logfiles = LogFiles(options["stdout"], options["stderr"], sync=not options["nosync"])
+            sys.exit(pool.run(configure, burst=options["burst"], logfiles=logfiles))
+        except (CountsError, LogFileError) as error:
             raise CommandError(str(error)) from error
-        if options["check"]:
-            for warning in configuration.warnings:
-                self.stderr.write(str(warning))
-            self.stdout.write(table(configuration))
-            return
-        sys.exit(pool.run(configuration, burst=options["burst"]))
+
+    def check_counts(self, configuration: Configuration) -> None:
+        for warning in configuration.warnings:
+            self.stderr.write(str(warning))
+        self.stdout.write(table(configuration))
 
 
 def table(configuration: Configuration) -> str:
     """The queue groups as lines of text, for people."""
-    heading = f"pool {configuration.name}, counts from: {configuration.source}"
+    heading = f"pool {configuration.name}, counts from: {configuration.source.name}"
     if configuration.environment:
         heading += f", environment: {configuration.environment}"
     rows = [("GROUP", "WORKERS", "QUEUES", "OPTIONS")]
