@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from pathlib import Path
 from . import unix_signals
 
 monotonic = time.monotonic
+
+_REHEARSAL_LIMIT = 1.0
+"""Seconds after which a process that has nothing to do is ended; nothing is lost with it."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,23 @@ def _be(child: Callable[[], int]) -> None:
     finally:
         flush_output()
         os._exit(status)
+
+
+def rehearse_fork() -> None:
+    """Forks a process that ends at once, and collects it: fork handlers have run then.
+
+    Raises:
+        OSError: see `fork`.
+    """
+    with warnings.catch_warnings(), unix_signals.blocked():
+        # Python 3.12 warns of threads, which a rehearsal is there to find out about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+    if not wait_for_end(pid, _REHEARSAL_LIMIT):
+        send(pid, signal.SIGKILL)  # a fork handler of somebody's waits for ever
+    os.waitpid(pid, 0)
 
 
 def flush_output() -> None:
