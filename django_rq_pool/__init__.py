@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from .throttled import Throttled
+
 __version__ = "0.1.0"
 
-__all__ = ["TermException", "__version__", "run_pool"]
+__all__ = ["TermException", "Throttled", "__version__", "run_pool"]
 
 
 class TermException(BaseException):

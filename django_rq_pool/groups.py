@@ -7,13 +7,13 @@ Nothing is imported, read or connected here; what RQ_QUEUES holds is passed in.
 from __future__ import annotations
 
 import difflib
-import reprlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from .options import OPTION_NAMES, VALIDATORS, WORKERS, GroupOptions, is_whole
-from .problems import CountsError, Kind, Problem
+from .entries import BOUNDS_EXAMPLE, Entry, EntryReader
+from .options import BOUNDS, MAX_TOTAL, VALIDATORS, WORKERS, Bounds, GroupOptions
+from .problems import Complaints, CountsError, Kind, Problem, listed, short
 
 EVERY_QUEUE = "*"
 
@@ -25,34 +25,46 @@ class QueueGroup:
     Attributes:
         name: as the counts write it, without spaces (``high,default``, ``*``); its identity.
         queues: the queue names in priority order, with ``*`` expanded.
-        workers: the count, how many workers the group shall have.
+        workers: the count, how many workers the group shall have; to begin with, if it has bounds.
         options: everything else.
+        bounds: between which counts the group is scaled, or None for one whose count is fixed.
     """
 
     name: str
     queues: tuple[str, ...]
     workers: int
     options: GroupOptions = GroupOptions()
+    bounds: Bounds | None = None
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The outcome of parsing: the queue groups wanted, and warnings that did not prevent them."""
+    """The outcome of parsing.
+
+    Attributes:
+        groups: the queue groups wanted.
+        warnings: what is odd about them and did not prevent them.
+        max_total: the most workers that they may have together, or None.
+    """
 
     groups: tuple[QueueGroup, ...]
     warnings: tuple[Problem, ...] = ()
+    max_total: int | None = None
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """One key of the mapping as written: a count (None when left out) and the options given."""
+@dataclass
+class _Section:
+    """The root or an environment as written, and the most workers that it allows, if it says so."""
 
-    names: tuple[str, ...]
-    workers: int | None
-    options: dict[str, Any]
+    entries: dict[str, Entry] = field(default_factory=dict)
+    max_total: int | None = None
 
-
-_Section = dict[str, _Entry]
+    def over(self, below: _Section) -> _Section:
+        """What this environment makes of the root: it changes what it names and keeps the rest."""
+        entries = dict(below.entries)
+        for name, entry in self.entries.items():
+            entries[name] = entry.over(entries[name]) if name in entries else entry
+        return _Section(entries, below.max_total if self.max_total is None else self.max_total)
 
 
 def parse_counts(
@@ -74,26 +86,26 @@ def parse_counts(
 
 
 class _Parser:
-    """Collects problems while it reads, so that a user mends the whole file in one go."""
-
     def __init__(self, source: str, queues: Mapping[str, object]) -> None:
         self.source = source
         self.queues = queues
-        self.problems: list[Problem] = []
+        self.complaints = Complaints()
+        self.complain = self.complaints.add
+        self.reader = EntryReader(self.complaints)
 
     def parse(self, mapping: object, environment: str | None) -> Counts:
         if not isinstance(mapping, Mapping):
             raise CountsError(
                 Problem(
                     Kind.SOURCE,
-                    f"{self.source}: {_short(mapping)} is not a mapping.",
+                    f"{self.source}: {short(mapping)} is not a mapping.",
                     "Write one line for each queue group: names, a colon, a count.",
                 )
             )
         root: dict[object, object] = {}
         environments: dict[str, _Section] = {}
         for key, value in mapping.items():
-            if isinstance(value, Mapping) and WORKERS not in value and isinstance(key, str):
+            if self.is_environment(key, value):
                 name = key.strip()
                 if name in environments:
                     self.complain(
@@ -108,19 +120,21 @@ class _Parser:
         chosen = self.section(root, self.source)
         warnings: list[Problem] = []
         if environment is not None and environment in environments:
-            chosen = _override(chosen, environments[environment])
+            chosen = environments[environment].over(chosen)
         elif environment is not None and environments:
             warnings.append(
                 Problem(
                     Kind.UNKNOWN_ENVIRONMENT,
                     f"{self.source}: there is no environment {environment!r}.",
-                    f"It has {_listed(environments)}; only the counts outside them are used.",
+                    f"It has {listed(environments)}; only the counts outside them are used.",
                 )
             )
-        groups = [self.group(name, entry) for name, entry in chosen.items()]
-        if self.problems:
-            raise CountsError(*self.problems)
-        if not any(group is not None and group.workers for group in groups):
+        found = [self.group(name, entry) for name, entry in chosen.entries.items()]
+        groups = tuple(group for group in found if group is not None)
+        self.check_total(chosen.max_total, groups)
+        if self.complaints.problems:
+            raise CountsError(*self.complaints.problems)
+        if not any(group.workers or group.bounds for group in groups):
             warnings.append(
                 Problem(
                     Kind.EMPTY_POOL,
@@ -128,22 +142,34 @@ class _Parser:
                     "Give at least one queue group a count above 0.",
                 )
             )
-        return Counts(tuple(group for group in groups if group is not None), tuple(warnings))
+        return Counts(groups, tuple(warnings), chosen.max_total)
 
-    def complain(self, kind: Kind, where: str, text: str, hint: str) -> None:
-        self.problems.append(Problem(kind, f"{where}: {text}", hint))
+    def is_environment(self, key: Any, value: Any) -> bool:
+        return (
+            isinstance(value, Mapping)
+            and WORKERS not in value
+            and isinstance(key, str)
+            and not self.is_max_total(key)
+        )
+
+    def is_max_total(self, key: object) -> bool:
+        return isinstance(key, str) and key.strip() == MAX_TOTAL and MAX_TOTAL not in self.queues
 
     def environment(self, key: str, value: Mapping[object, object]) -> _Section:
         where = f"{self.source}: {key!r}"
         options = [each for each in value if each in VALIDATORS or self.is_mistyped_workers(each)]
-        if options:
+        bounds = [each for each in value if each in BOUNDS and each not in self.queues]
+        if options or bounds:
             self.complain(
                 Kind.COUNT,
                 where,
-                f"it has options ({_listed(options)}) and no {WORKERS!r}.",
-                f"Add {WORKERS!r} to make it a queue group; without, it is an environment.",
+                f"it has {'options' if options else 'bounds'} ({listed(options or bounds)}) "
+                f"and no {WORKERS!r}.",
+                f"Add {WORKERS!r} to make it a queue group; without, it is an environment."
+                if options
+                else f"Write them as {BOUNDS_EXAMPLE}.",
             )
-            return {}
+            return _Section()
         return self.section(value, where)
 
     def is_mistyped_workers(self, word: object) -> bool:
@@ -154,94 +180,27 @@ class _Parser:
         )
 
     def section(self, mapping: Mapping[Any, object], where: str) -> _Section:
-        section: _Section = {}
+        section = _Section()
         for key, value in mapping.items():
-            here = f"{where}: {_short(key)}"
-            names = self.names(key, here)
+            here = f"{where}: {short(key)}"
+            if self.is_max_total(key):
+                section.max_total = self.reader.limit(value, here)
+                continue
+            names = self.reader.names(key, here)
             if names is None:
                 continue
             name = ",".join(names)
-            if name in section:
+            if name in section.entries:
                 self.complain(
                     Kind.QUEUE_NAME, here, "this queue group is given twice.", "Keep one of them."
                 )
                 continue
-            entry = self.entry(names, value, here)
+            entry = self.reader.entry(names, value, here)
             if entry is not None:
-                section[name] = entry
+                section.entries[name] = entry
         return section
 
-    def names(self, key: object, where: str) -> tuple[str, ...] | None:
-        if not isinstance(key, str):
-            self.complain(
-                Kind.QUEUE_NAME,
-                where,
-                "a queue group is named by text.",
-                "Write the queue names in quotes, with commas between them.",
-            )
-            return None
-        names = tuple(name.strip() for name in key.split(","))
-        if not all(names):
-            self.complain(
-                Kind.QUEUE_NAME,
-                where,
-                "a queue name is empty.",
-                "Write the queue names with one comma between two of them.",
-            )
-            return None
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            self.complain(
-                Kind.QUEUE_NAME,
-                where,
-                f"the group names {_listed(repeated)} more than once.",
-                "Name each queue of a group once, the most important first.",
-            )
-            return None
-        return names
-
-    def entry(self, names: tuple[str, ...], value: object, where: str) -> _Entry | None:
-        if not isinstance(value, Mapping):
-            return _Entry(names, value, {}) if self.is_count(value, where) else None  # type: ignore[arg-type]
-        fine = True
-        options: dict[str, Any] = {}
-        for option, given in value.items():
-            if option == WORKERS:
-                fine = self.is_count(given, f"{where}: {WORKERS!r}") and fine
-            elif option in VALIDATORS:
-                required = VALIDATORS[option](given)
-                if required is None:
-                    options[option] = given
-                else:
-                    fine = False
-                    self.complain(
-                        Kind.OPTION_VALUE,
-                        f"{where}: {option!r}",
-                        f"{_short(given)} cannot be used.",
-                        f"It must be {required}.",
-                    )
-            else:
-                fine = False
-                self.complain(
-                    Kind.OPTION_NAME,
-                    where,
-                    f"{_short(option)} is not an option.",
-                    _nearest(option, OPTION_NAMES, "Options"),
-                )
-        return _Entry(names, value.get(WORKERS), options) if fine else None
-
-    def is_count(self, value: object, where: str) -> bool:
-        if is_whole(value) and value >= 0:  # type: ignore[operator]
-            return True
-        self.complain(
-            Kind.COUNT,
-            where,
-            f"{_short(value)} is not a count.",
-            "A count is a whole number, 0 or more, without quotes.",
-        )
-        return False
-
-    def group(self, name: str, entry: _Entry) -> QueueGroup | None:
+    def group(self, name: str, entry: Entry) -> QueueGroup | None:
         where = f"{self.source}: {name!r}"
         if entry.workers is None:
             self.complain(
@@ -251,18 +210,32 @@ class _Parser:
                 f"Add {WORKERS!r} with the number of workers.",
             )
             return None
-        unknown = [
-            queue for queue in entry.names if queue != EVERY_QUEUE and queue not in self.queues
-        ]
+        if not self.reader.aims_right(entry, where):
+            return None
+        queues = self.known_queues(entry.names, where)
+        if queues is None:
+            return None
+        bounds = entry.workers if isinstance(entry.workers, Bounds) else None
+        return QueueGroup(
+            name,
+            queues,
+            entry.workers if isinstance(entry.workers, int) else entry.workers.min,
+            GroupOptions(**entry.options),
+            bounds,
+        )
+
+    def known_queues(self, names: tuple[str, ...], where: str) -> tuple[str, ...] | None:
+        """The queues of a group with ``*`` expanded, or None if they cannot be served together."""
+        unknown = [queue for queue in names if queue != EVERY_QUEUE and queue not in self.queues]
         if unknown:
             self.complain(
                 Kind.UNKNOWN_QUEUE,
                 where,
-                f"RQ_QUEUES has no queue {_listed(unknown)}.",
-                f"It has {_listed(self.queues)}." if self.queues else "It is empty.",
+                f"RQ_QUEUES has no queue {listed(unknown)}.",
+                f"It has {listed(self.queues)}." if self.queues else "It is empty.",
             )
             return None
-        queues = self.expand(entry.names)
+        queues = self.expand(names)
         if not queues:
             self.complain(
                 Kind.UNKNOWN_QUEUE,
@@ -276,11 +249,11 @@ class _Parser:
             self.complain(
                 Kind.SEVERAL_SERVERS,
                 where,
-                f"{_listed(strangers)} is on another Redis connection than {queues[0]!r}.",
+                f"{listed(strangers)} is on another Redis connection than {queues[0]!r}.",
                 "Make a queue group for each Redis connection.",
             )
             return None
-        return QueueGroup(name, queues, entry.workers, GroupOptions(**entry.options))
+        return queues
 
     def expand(self, names: tuple[str, ...]) -> tuple[str, ...]:
         """Puts every queue that the group does not name itself in the place of ``*``."""
@@ -290,34 +263,14 @@ class _Parser:
             expanded += others if name == EVERY_QUEUE else [name]
         return tuple(expanded)
 
-
-def _override(root: _Section, overrides: _Section) -> _Section:
-    """An environment changes what it names and keeps the rest, options included."""
-    merged = dict(root)
-    for name, entry in overrides.items():
-        below = root.get(name)
-        if below is not None:
-            entry = replace(
-                entry,
-                workers=below.workers if entry.workers is None else entry.workers,
-                options={**below.options, **entry.options},
+    def check_total(self, most: int | None, groups: Iterable[QueueGroup]) -> None:
+        """Complains of a limit that leaves no room for fixed counts and minima."""
+        least = sum(group.workers for group in groups)
+        if most is not None and most < least:
+            self.complain(
+                Kind.COUNT,
+                f"{self.source}: {MAX_TOTAL!r}",
+                f"{short(most)} are less than the {short(least)} workers that the counts ask for "
+                "at least.",
+                f"Raise {MAX_TOTAL!r}, or lower counts and minima.",
             )
-        merged[name] = entry
-    return merged
-
-
-def _short(value: object) -> str:
-    try:
-        return reprlib.repr(value)
-    except Exception:  # repr() is the value's own code; and an integer can be too long to print
-        return f"a value of type {type(value).__name__}"
-
-
-def _listed(names: object) -> str:
-    return ", ".join(repr(name) for name in names)  # type: ignore[attr-defined]
-
-
-def _nearest(word: object, known: tuple[str, ...], what: str) -> str:
-    close = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
-    guess = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{guess}{what} are {', '.join(known)}."

@@ -9,15 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import yaml
 from django.utils.module_loading import import_string
 
 from .problems import CountsError, Kind, Problem
+from .yamlfile import read_yaml
 
 Loader = Callable[["str | None"], object]
-"""Called with the environment's name or None; returns a mapping of counts."""
+"""Called with the environment's name or None; returns a mapping of counts. It may have a method
+``reset()``, which makes it forget what it keeps from one call to the next."""
+
+Reset = Callable[[], object]
 
 FILES = ("rqpool.yml", "config/rqpool.yml")
 """Where a YAML file is looked for, from the current directory, when nothing names one."""
@@ -25,19 +29,27 @@ FILES = ("rqpool.yml", "config/rqpool.yml")
 SETTING = "RQ_POOL"
 
 
+def _nothing_to_reset() -> None:
+    """The reset of a loader that keeps nothing."""
+
+
 @dataclass(frozen=True)
 class Source:
-    """A loader, and what messages call it.
+    """A loader, and what the pool has to know about it.
 
     Attributes:
-        dynamic: whether to call it about once a second; else it is called again on HUP only.
-        reset: makes the loader forget what it remembers, on HUP.
+        name: what messages call it.
+        load: returns the counts. What a user's loader raises comes out as a `CountsError` whose
+            ``__cause__`` it is.
+        dynamic: whether the counts may change by themselves, so that they are loaded again about
+            once a second; else they are loaded again when the pool is told to (HUP).
+        reset: called before the counts are loaded because the pool was told to. Raises as ``load``.
     """
 
     name: str
     load: Loader
     dynamic: bool = False
-    reset: Callable[[], object] = lambda: None
+    reset: Reset = _nothing_to_reset
 
 
 NOTHING = Source(f"no {SETTING}, {' or '.join(FILES)}", lambda environment: {})
@@ -66,7 +78,7 @@ def find_source(
     if named:
         return _yaml_source(named)
     if setting is not None:
-        return _from_setting(setting)
+        return source_of(setting)
     for name in FILES:
         if Path(name).exists():
             return _yaml_source(name)
@@ -100,26 +112,35 @@ def _from_command_line(words: Sequence[str]) -> dict[str, object]:
     return counts
 
 
-def _from_setting(setting: object) -> Source:
-    if isinstance(setting, Mapping):
-        return Source(SETTING, lambda environment: setting)
-    if isinstance(setting, os.PathLike):
-        return _yaml_source(os.fspath(setting))
-    if isinstance(setting, str):
-        if os.sep in setting or setting.endswith((".yml", ".yaml")):
-            return _yaml_source(setting)
-        return _callable_source(f"{SETTING} = {setting!r}", _import(setting))
-    return _callable_source(SETTING, setting)
+def source_of(given: object, name: str = SETTING) -> Source:
+    """The source that a setting, or an argument of the same meaning, stands for.
+
+    Args:
+        given: a mapping, the path of a YAML file, a callable or its dotted path.
+        name: what it is called where it was given, for the messages.
+
+    Raises:
+        CountsError: it is of no known kind.
+    """
+    if isinstance(given, Mapping):
+        return Source(name, lambda environment: given)
+    if isinstance(given, os.PathLike):
+        return _yaml_source(os.fspath(given))
+    if isinstance(given, str):
+        if os.sep in given or given.endswith((".yml", ".yaml")):
+            return _yaml_source(given)
+        return _callable_source(f"{name} = {given!r}", _import(given, name))
+    return _callable_source(name, given)
 
 
-def _import(path: str) -> object:
+def _import(path: str, name: str) -> object:
     try:
         return import_string(path)
     except Exception as error:  # a module may raise anything when it is imported
         raise CountsError(
             Problem(
                 Kind.IMPORT,
-                f"{SETTING}: {path!r} cannot be imported: {type(error).__name__}: {error}.",
+                f"{name}: {path!r} cannot be imported: {type(error).__name__}: {error}.",
                 "Give a mapping, the path of a YAML file, or the dotted path of a callable.",
             )
         ) from error
@@ -134,79 +155,35 @@ def _callable_source(name: str, loader: object) -> Source:
                 "Give a mapping, the path of a YAML file, or a callable.",
             )
         )
+    reset = getattr(loader, "reset", _nothing_to_reset)
+    if not callable(reset):
+        raise CountsError(
+            Problem(
+                Kind.SOURCE,
+                f"{name}: the loader's reset is a {type(reset).__name__} and cannot be called.",
+                "Make it a method without arguments, or call it something else.",
+            )
+        )
 
-    def load(environment: str | None) -> object:
+    def guarded(what: str, right: str, call: Callable[..., object], *arguments: object) -> object:
         try:
-            return loader(environment)
+            return call(*arguments)
         except Exception as error:
             raise CountsError(
                 Problem(
-                    Kind.SOURCE,
-                    f"{name}: the loader raised {type(error).__name__}: {error}.",
-                    "It must return a mapping of counts.",
+                    Kind.SOURCE, f"{name}: {what} raised {type(error).__name__}: {error}.", right
                 )
             ) from error
 
-    return Source(name, load)
+    return Source(
+        name,
+        partial(guarded, "the loader", "It must return a mapping of counts.", loader),
+        dynamic=True,
+        reset=partial(
+            guarded, "the loader's reset()", "It must take no argument and return.", reset
+        ),
+    )
 
 
 def _yaml_source(path: str) -> Source:
-    return Source(path, lambda environment: read_yaml(path))
-
-
-def read_yaml(path: str) -> object:
-    """Reads a YAML file of counts.
-
-    Returns:
-        What the file holds; an empty mapping for an empty file.
-
-    Raises:
-        CountsError: the file is missing, cannot be read, is not YAML, or has a key twice.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise _unusable(path, "there is no such file.", "Check the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise _unusable(
-            path, f"it cannot be read: {error}.", "It must be a text file that this user may read."
-        ) from error
-    try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506  # a SafeLoader
-    except Exception as error:  # beside its own errors PyYAML lets those of bad values through
-        reason = " ".join(str(error).split())
-        raise _unusable(
-            path, f"it is not YAML: {reason}.", "Write one line for each queue group: names: count."
-        ) from error
-    return {} if data is None else data
-
-
-def _unusable(path: str, text: str, hint: str) -> CountsError:
-    return CountsError(Problem(Kind.SOURCE, f"{path}: {text}", hint))
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys and says nothing; here it is an error."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._checked: set[yaml.MappingNode] = set()  # a merged mapping is flattened again
-
-    def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Looks at the keys before those of a merge (``<<``) come among them, where one that the
-        mapping overrides is no repetition."""
-        self._check_keys(node)
-        super().flatten_mapping(node)
-
-    def _check_keys(self, node: yaml.MappingNode) -> None:
-        if node in self._checked:
-            return
-        self._checked.add(node)
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
-                    raise yaml.constructor.ConstructorError(
-                        None, None, f"the key {key.value!r} is given twice", key.start_mark
-                    )
-                seen.add((key.tag, key.value))
+    return Source(path, lambda environment: read_yaml(path, environment))

@@ -1,4 +1,4 @@
-"""Options: what a queue group may say besides its count, and what each value must be.
+"""Options: what a queue group may say, its count and all else, and what each value must be.
 
 Rule of the room: one list of options, the fields of `GroupOptions`; each brings its validator.
 """
@@ -12,6 +12,23 @@ from typing import Any
 WORKERS = "workers"
 """What a group calls its count when it has options too."""
 
+
+@dataclass(frozen=True)
+class Bounds:
+    """Between which counts a group is scaled. The fields are the words of the counts."""
+
+    min: int
+    max: int
+
+    def __str__(self) -> str:
+        return f"{self.min}..{self.max}"
+
+
+BOUNDS = tuple(each.name for each in fields(Bounds))
+
+MAX_TOTAL = "max_total"
+"""What the counts call the most workers that the groups may have together."""
+
 Validator = Callable[[object], "str | None"]
 """Says what an option's value must be, or None when the value is fine."""
 
@@ -21,9 +38,16 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _positive(value: object) -> str | None:
+def positive(value: object) -> str | None:
+    """The validator of a whole number above 0."""
     fine = is_whole(value) and value > 0  # type: ignore[operator]
     return None if fine else "a whole number, 1 or more"
+
+
+def _seconds(value: object) -> str | None:
+    number = isinstance(value, float) or is_whole(value)
+    fine = number and 0 < value < float("inf")  # type: ignore[operator]
+    return None if fine else "a number of seconds above 0"
 
 
 def _yes_or_no(value: object) -> str | None:
@@ -75,19 +99,21 @@ class GroupOptions:
         interrupted: what becomes of a job that a stop or a death cuts short: ``fail`` (or RQ's
             retry, if it has retries left) or ``requeue``, to the front of its queue.
         interrupted_limit: so many times at most; then it fails, for it may be what kills workers.
+        target_latency: how long a job may wait before the count is raised; with `Bounds` only.
     """
 
     worker_class: str | type | None = _option(None, _importable)
     job_class: str | type | None = _option(None, _importable)
     queue_class: str | type | None = _option(None, _importable)
     serializer: Any = _option(None, _serializer)
-    max_jobs: int | None = _option(None, _positive)
-    max_idle_time: int | None = _option(None, _positive)
-    worker_ttl: int | None = _option(None, _positive)
+    max_jobs: int | None = _option(None, positive)
+    max_idle_time: int | None = _option(None, positive)
+    worker_ttl: int | None = _option(None, positive)
     dequeue_strategy: str = _option("default", _strategy)
     with_scheduler: bool = _option(False, _yes_or_no)
     interrupted: str = _option("fail", _outcome)
-    interrupted_limit: int = _option(3, _positive)
+    interrupted_limit: int = _option(3, positive)
+    target_latency: float = _option(5.0, _seconds)
 
     def given(self) -> dict[str, object]:
         """The options that differ from their defaults, by name."""
@@ -102,3 +128,4 @@ VALIDATORS: dict[str, Validator] = {
     each.name: each.metadata["validator"] for each in fields(GroupOptions)
 }
 OPTION_NAMES = (WORKERS, *VALIDATORS)
+TARGET_LATENCY = "target_latency"

@@ -5,6 +5,9 @@ Rule of the room: words only. A problem names the place, what is wrong, and what
 
 from __future__ import annotations
 
+import difflib
+import reprlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -43,3 +46,36 @@ class CountsError(Exception):
     def __init__(self, *problems: Problem) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+
+
+class Complaints:
+    """The problems found so far, so that a user mends a whole file in one go."""
+
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+
+    def add(self, kind: Kind, where: str, text: str, hint: str) -> None:
+        self.problems.append(Problem(kind, f"{where}: {text}", hint))
+
+
+# The words of sentences
+
+
+def short(value: object) -> str:
+    """A value as code writes it, cut where it is long."""
+    try:
+        return reprlib.repr(value)
+    except Exception:  # repr() is the value's own code; and an integer can be too long to print
+        return f"a value of type {type(value).__name__}"
+
+
+def listed(names: Iterable[object]) -> str:
+    """Names in quotes with commas between them."""
+    return ", ".join(map(repr, names))
+
+
+def nearest(word: object, known: Sequence[str], what: str) -> str:
+    """What may have been meant by a word that is not known, and what is known."""
+    close = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
+    guess = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{guess}{what} are {', '.join(known)}."

@@ -61,6 +61,24 @@ def test_a_good_pool_is_printed_as_a_table():
     assert err == ""
 
 
+def test_the_table_shows_between_which_counts_a_group_is_scaled():
+    counts = {
+        "high": {"workers": {"min": 1, "max": 10}, "target_latency": 2.5},
+        "default": {"workers": {"min": 0, "max": 3}},
+        "low": 2,
+    }
+    with override_settings(RQ_POOL=counts):
+        out, _ = check("--name", "corner")
+    assert out.splitlines() == [
+        "pool corner, counts from: RQ_POOL",
+        "GROUP    WORKERS  QUEUES   OPTIONS",
+        "high     1..10    high     target_latency=2.5",
+        "default  0..3     default  -",
+        "low      2        low      -",
+        "3 to 15 workers",
+    ]
+
+
 def test_the_table_shows_what_a_star_stands_for():
     url = {"URL": "redis://localhost/0"}
     with override_settings(RQ_QUEUES={"b": url, "c": url, "a": url}):

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from django_rq_pool.groups import Counts, QueueGroup, parse_counts
-from django_rq_pool.options import OPTION_NAMES, GroupOptions
+from django_rq_pool.options import BOUNDS, MAX_TOTAL, OPTION_NAMES, Bounds, GroupOptions
 from django_rq_pool.problems import CountsError, Kind, Problem
 
 HERE, THERE = {"URL": "redis://here"}, {"URL": "redis://there"}
@@ -180,6 +180,10 @@ def test_an_option_takes_a_value_of_its_kind(option, value):
             for option in ("worker_class", "job_class", "queue_class", "serializer")
             for value in ("", 7, None, ["a.b"])
         ),
+        *(
+            ("target_latency", value, "number of seconds above 0")
+            for value in (0, -1, 0.0, math.inf, math.nan, True, "5", None)
+        ),
     ],
 )
 def test_a_bad_value_of_an_option_is_refused_with_what_would_be_right(option, value, right):
@@ -307,6 +311,182 @@ def test_an_unknown_environment_is_no_warning_where_there_are_none():
 
 def test_a_known_environment_is_no_warning():
     assert parse(SHARED, "production").warnings == ()
+
+
+# Bounds
+
+
+def test_a_count_may_have_bounds_and_begins_at_the_lower_one():
+    assert groups({"high": {"workers": {"min": 2, "max": 10}, "max_jobs": 5}, "low": 3}) == {
+        "high": QueueGroup("high", ("high",), 2, GroupOptions(max_jobs=5), Bounds(2, 10)),
+        "low": QueueGroup("low", ("low",), 3),
+    }
+
+
+@pytest.mark.parametrize(("least", "most"), [(0, 1), (0, 9), (4, 4)])
+def test_bounds_may_begin_at_zero_and_may_be_equal(least, most):
+    group = groups({"high": {"workers": {"max": most, "min": least}}})["high"]
+    assert (group.workers, group.bounds) == (least, Bounds(least, most))
+
+
+def test_bounds_are_written_as_a_range():
+    assert str(Bounds(1, 10)) == "1..10"
+
+
+@pytest.mark.parametrize("latency", [1, 0.5, 3600])
+def test_a_group_with_bounds_has_a_latency_to_aim_at(latency):
+    scaled = {"workers": {"min": 1, "max": 2}}
+    assert groups({"high": scaled})["high"].options.target_latency == 5
+    group = groups({"high": {**scaled, "target_latency": latency}})["high"]
+    assert group.options.given() == {"target_latency": latency}
+
+
+def test_a_latency_without_bounds_is_refused():
+    problem = only_problem({"high": {"workers": 3, "target_latency": 2}})
+    assert_says(problem, Kind.OPTION_VALUE, "'high'", "'target_latency'", "3 workers", "max: 10")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "words"),
+    [
+        ({}, ["'min', 'max'", "{min: 1, max: 10}"]),
+        ({"min": 1}, ["'max'", "{min: 1, max: 10}"]),
+        ({"max": 1}, ["'min'", "{min: 1, max: 10}"]),
+        ({"min": 1, "max": 2, "maxx": 3}, ["'maxx'", "Did you mean 'max'?"]),
+        ({"min": 1, "maximum": 2}, ["'maximum'", "Bounds are min, max."]),
+        ({"min": 1, "max": 2, None: 3}, ["None", "Bounds are min, max."]),
+        ({"min": 5, "max": 2}, ["between 5 and 2", "no less than 'min'"]),
+        ({"min": 0, "max": 0}, ["'max' is 0", "1 or more"]),
+        ({"min": 0, "max": "4"}, ["'max': '4' is not a count", "whole number"]),
+        ({"min": -1, "max": 4}, ["'min': -1 is not a count", "whole number"]),
+        ({"min": True, "max": 4}, ["'min': True is not a count", "whole number"]),
+        ({"min": 0.5, "max": 4}, ["'min': 0.5 is not a count", "whole number"]),
+    ],
+)
+def test_bounds_that_are_none_are_refused_with_what_would_be_right(bounds, words):
+    problem = only_problem({"high": {"workers": bounds}, "low": 1})
+    assert_says(problem, Kind.COUNT, "'high'", "'workers'", *words)
+
+
+def test_bounds_outside_the_count_are_refused_with_their_place():
+    root = only_problem({"high": {"min": 1, "max": 10}, "low": 1})
+    assert_says(root, Kind.COUNT, "'high'", "'min', 'max'", "workers: {min: 1, max: 10}")
+    group = only_problem({"high": {"workers": 2, "max": 10}})
+    assert_says(group, Kind.OPTION_NAME, "'high'", "'max'", "workers: {min: 1, max: 10}")
+    inside = problems({"high": 1, "production": {"high": {"min": 1, "max": 10}}})
+    assert [problem.kind for problem in inside] == [Kind.OPTION_NAME] * 2
+
+
+def test_queues_may_be_called_as_bounds_are():
+    queues = {"min": HERE, "max": HERE, "high": HERE}
+    mapping = {"min": 1, "production": {"max": 2}}
+    assert counts(mapping, "production", queues) == {"min": 1, "max": 2}
+
+
+SCALED = {
+    "high": {"workers": {"min": 1, "max": 10}, "target_latency": 2, "max_jobs": 7},
+    "low": 2,
+    "max_total": 12,
+    "big": {"high": {"workers": {"min": 4, "max": 40}}, "max_total": 60},
+    "fixed": {"high": 3},
+    "fixed too": {"high": {"workers": 3}},
+    "patient": {"high": {"target_latency": 60}},
+    "scaled": {"low": {"workers": {"min": 0, "max": 5}, "target_latency": 9}},
+}
+
+
+def test_an_environment_can_change_the_bounds_and_keeps_the_options():
+    assert groups(SCALED, "big")["high"] == QueueGroup(
+        "high", ("high",), 4, GroupOptions(target_latency=2, max_jobs=7), Bounds(4, 40)
+    )
+
+
+@pytest.mark.parametrize("environment", ["fixed", "fixed too"])
+def test_a_count_in_an_environment_turns_the_scaling_off_and_keeps_the_other_options(environment):
+    assert groups(SCALED, environment)["high"] == QueueGroup(
+        "high", ("high",), 3, GroupOptions(max_jobs=7)
+    )
+
+
+def test_an_environment_can_change_the_latency_alone():
+    group = groups(SCALED, "patient")["high"]
+    assert (group.bounds, group.options.target_latency) == (Bounds(1, 10), 60)
+
+
+def test_an_environment_can_turn_the_scaling_on():
+    group = groups(SCALED, "scaled")["low"]
+    assert (group.workers, group.bounds, group.options.target_latency) == (0, Bounds(0, 5), 9)
+
+
+def test_a_latency_in_an_environment_needs_bounds_in_the_root():
+    mapping = {"high": 2, "production": {"high": {"target_latency": 2}}}
+    assert_says(only_problem(mapping, "production"), Kind.OPTION_VALUE, "'high'", "2 workers")
+    assert counts(mapping) == {"high": 2}
+
+
+def test_a_latency_beside_a_fixed_count_is_refused_in_any_environment():
+    mapping = {
+        "high": {"workers": {"min": 1, "max": 2}},
+        "production": {"high": {"workers": 2, "target_latency": 2}},
+    }
+    for environment in (None, "production"):
+        assert_says(only_problem(mapping, environment), Kind.OPTION_VALUE, "'production'", "'high'")
+
+
+def test_a_pool_that_can_grow_is_not_empty():
+    assert parse({"high": {"workers": {"min": 0, "max": 1}}}).warnings == ()
+
+
+# The most workers of the pool
+
+
+def test_the_pool_has_no_limit_unless_it_is_said():
+    assert parse({"high": 1}).max_total is None
+
+
+@pytest.mark.parametrize(
+    ("environment", "most"), [(None, 12), ("big", 60), ("fixed", 12), ("nowhere", 12)]
+)
+def test_the_root_limits_the_pool_and_an_environment_may_limit_it_otherwise(environment, most):
+    assert parse(SCALED, environment).max_total == most
+
+
+def test_an_environment_alone_may_limit_the_pool():
+    mapping = {"high": 1, "production": {"max_total": 5}}
+    assert parse(mapping).max_total is None
+    assert parse(mapping, "production").max_total == 5
+
+
+def test_spaces_around_the_limit_do_not_matter():
+    assert parse({"high": 1, " max_total ": 5}).max_total == 5
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, "9", True, None, {"high": 1}, {}, [3]])
+@pytest.mark.parametrize("environment", [False, True])
+def test_a_limit_that_is_none_is_refused(value, environment):
+    limited = {"max_total": value}
+    mapping = {"high": 1, "production": limited} if environment else {"high": 1, **limited}
+    problem = only_problem(mapping)
+    assert_says(problem, Kind.OPTION_VALUE, "'max_total'", repr(value), "whole number, 1 or more")
+
+
+def test_a_queue_of_that_name_has_the_word():
+    queues = {**QUEUES, "max_total": HERE}
+    assert counts({"high": 1, "max_total": 3}, queues=queues) == {"high": 1, "max_total": 3}
+    assert parse({"high": 1, "max_total": 3}, queues=queues).max_total is None
+
+
+def test_a_limit_leaves_room_for_counts_and_minima():
+    mapping = {"high": {"workers": {"min": 3, "max": 9}}, "low": 2}
+    assert parse({**mapping, "max_total": 5}).max_total == 5
+    problem = only_problem({**mapping, "max_total": 4})
+    assert_says(problem, Kind.COUNT, "'max_total'", "4 are less than the 5 workers", "Raise")
+
+
+def test_the_environment_that_is_asked_for_has_to_fit_its_limit():
+    mapping = {"high": 1, "max_total": 3, "production": {"high": 9}}
+    assert parse(mapping).max_total == 3
+    assert_says(only_problem(mapping, "production"), Kind.COUNT, "'max_total'", "9 workers")
 
 
 # What is refused
@@ -467,16 +647,24 @@ SCALARS = (
     | st.builds(Unspeakable)
 )
 NAMES = ["high", "low", "elsewhere", "*", "high,low", " high", "low,*", "prod", "", ","]
-WORDS = st.sampled_from([*NAMES, *OPTION_NAMES])
+WORDS = st.sampled_from([*NAMES, *OPTION_NAMES, *BOUNDS, MAX_TOTAL])
 KEYS = WORDS | SCALARS | st.tuples(st.integers(0, 2)) | st.frozensets(st.text(max_size=2))
+ONE_UP = st.integers(1, 9)
 ANYTHING = st.recursive(
     SCALARS | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=4),
     max_leaves=12,
 )
-SENSIBLE_COUNTS = st.integers(0, 9) | st.fixed_dictionaries(
-    {"workers": st.integers(0, 9)},
-    optional={"max_jobs": st.integers(1, 9), "with_scheduler": st.booleans()},
+SENSIBLE_COUNTS = (
+    st.integers(0, 9)
+    | st.fixed_dictionaries(
+        {"workers": st.integers(0, 9)},
+        optional={"max_jobs": st.integers(1, 9), "with_scheduler": st.booleans()},
+    )
+    | st.fixed_dictionaries(
+        {"workers": st.builds(lambda a, b: {"min": a, "max": a + b}, st.integers(0, 9), ONE_UP)},
+        optional={"target_latency": st.floats(0.1, 1e6) | ONE_UP},
+    )
 )
 SENSIBLE = st.dictionaries(
     st.sampled_from(["high", "low", " high,low", "low , high", "*", "low,*", "default"]),
@@ -497,6 +685,10 @@ def assert_sound(parsed: Counts, queues) -> None:
         assert len({repr(queues[queue]) for queue in group.queues}) == 1
         assert group.name == ",".join(name.strip() for name in group.name.split(","))
         assert isinstance(group.options, GroupOptions)
+        if group.bounds is not None:
+            assert group.workers == group.bounds.min <= group.bounds.max
+            assert group.bounds.max >= 1
+    assert parsed.max_total is None or parsed.max_total >= sum(g.workers for g in parsed.groups)
     assert {warning.kind for warning in parsed.warnings} <= {
         Kind.EMPTY_POOL,
         Kind.UNKNOWN_ENVIRONMENT,
@@ -530,11 +722,23 @@ def test_what_the_grammar_allows_is_accepted_and_overridden(root, overrides, env
     assert_sound(parsed, QUEUES)
     wanted = {**root, **overrides} if environment else root
     assert {group.name: group.workers for group in parsed.groups} == {
-        name.replace(" ", ""): value["workers"] if isinstance(value, dict) else value
-        for name, value in wanted.items()
+        name.replace(" ", ""): least(value) for name, value in wanted.items()
     }
 
 
-@pytest.mark.parametrize("mapping", [{"high": -(16**4000)}, {16**4000: 1}])
+def least(value) -> int:
+    workers = value["workers"] if isinstance(value, dict) else value
+    return workers["min"] if isinstance(workers, dict) else workers
+
+
+@pytest.mark.parametrize(
+    "mapping",
+    [
+        {"high": -(16**4000)},
+        {16**4000: 1},
+        {"high": 16**4000, "max_total": 1},
+        {"high": {"workers": {"min": 16**4000, "max": 1}}},
+    ],
+)
 def test_an_integer_too_long_to_print_is_refused_like_any_other(mapping):
     only_problem(mapping)

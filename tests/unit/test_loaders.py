@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from django_rq_pool import loaders
 from django_rq_pool.problems import CountsError, Kind, Problem
@@ -233,18 +230,96 @@ def test_an_interrupt_inside_a_loader_is_nobodys_to_swallow():
         load(loader)
 
 
-# YAML
-
-
-def test_a_file_holds_what_yaml_says():
-    write(
-        "pool.yml", 'high: 1\n"low, default": {workers: 2, max_jobs: 5}\nproduction:\n  high: 4\n'
-    )
-    assert load(config="pool.yml") == {
-        "high": 1,
-        "low, default": {"workers": 2, "max_jobs": 5},
-        "production": {"high": 4},
+def test_only_a_callable_is_dynamic():
+    write("pool.yml", "high: 1")
+    write("own_loader.py", "def counts(environment):\n    return {}\n")
+    dynamic = {
+        "callable": loaders.find_source(counts_for),
+        "dotted path": loaders.find_source("own_loader.counts"),
     }
+    static = {
+        "mapping": loaders.find_source({"high": 1}),
+        "file": loaders.find_source("pool.yml"),
+        "command line": loaders.find_source(None, command_line=["high=1"]),
+        "nothing": loaders.NOTHING,
+    }
+    assert {name: source.dynamic for name, source in (dynamic | static).items()} == {
+        **dict.fromkeys(dynamic, True),
+        **dict.fromkeys(static, False),
+    }
+    for source in static.values():
+        source.reset()
+
+
+class Keeper:
+    """A loader that keeps its first answer until it is reset."""
+
+    def __init__(self):
+        self.calls = 0
+        self.kept = None
+
+    def __call__(self, environment):
+        if self.kept is None:
+            self.calls += 1
+            self.kept = {"high": self.calls}
+        return self.kept
+
+    def reset(self):
+        self.kept = None
+
+
+def test_a_loader_is_reset_through_its_source():
+    source = loaders.find_source(Keeper())
+    assert [source.load(None), source.load(None)] == [{"high": 1}, {"high": 1}]
+    source.reset()
+    assert source.load(None) == {"high": 2}
+
+
+def test_a_loader_without_a_reset_has_none_to_call():
+    source = loaders.find_source(counts_for)
+    source.reset()
+    assert source.load(None) == {"high": 1}
+
+
+def test_a_reset_that_raises_is_reported_with_what_it_raised():
+    class Stubborn(Loader):
+        def reset(self):
+            raise LookupError("the table is away")
+
+    problem = only_problem(loaders.find_source(Stubborn()).reset)
+    assert problem.kind is Kind.SOURCE
+    assert "RQ_POOL: the loader's reset() raised LookupError: the table is away." in problem.text
+
+
+def test_a_reset_that_cannot_be_called_is_refused():
+    class Confused(Loader):
+        reset = True
+
+    problem = only_problem(loaders.find_source, Confused())
+    assert problem.kind is Kind.SOURCE
+    assert "a bool" in problem.text
+
+
+def test_what_a_loader_raised_can_be_traced():
+    def loader(environment):
+        raise LookupError("the table is away")
+
+    with pytest.raises(CountsError) as caught:
+        load(loader)
+    assert isinstance(caught.value.__cause__, LookupError)
+    assert caught.value.__cause__.__traceback__ is not None
+
+
+def test_messages_call_a_source_by_the_name_under_which_it_was_given():
+    assert only_problem(loaders.source_of, 5, "counts").text.startswith("counts: ")
+    assert only_problem(loaders.source_of, "no.such.loader", "counts").text.startswith("counts: ")
+    assert loaders.source_of({"high": 1}, "counts").name == "counts"
+
+
+def test_the_environment_reaches_the_template_of_a_file():
+    write("pool.yml", "high: {% if environment == 'production' %}4{% else %}1{% endif %}")
+    assert load("pool.yml") == {"high": 1}
+    assert load("pool.yml", "production") == {"high": 4}
 
 
 def test_a_file_is_read_anew_each_time():
@@ -253,153 +328,10 @@ def test_a_file_is_read_anew_each_time():
     assert source.load(None) == {"high": 2}
 
 
-def test_a_file_may_hold_letters_of_any_alphabet():
-    write("pool.yml", "größe: 1\n大: 2\n")
-    assert load(config="pool.yml") == {"größe": 1, "大": 2}
-
-
-@pytest.mark.parametrize("text", ["", "\n\n", "# nothing here yet\n", "---\n", "null", "\ufeff"])
-def test_an_empty_file_holds_no_counts(text):
-    assert load(config=write("pool.yml", text)) == {}
-
-
-def test_a_file_that_is_missing_is_refused_by_name():
-    problem = only_problem(load, config="no/such.yml")
-    assert problem.kind is Kind.SOURCE
-    assert "no/such.yml" in problem.text
-    assert "no such file" in problem.text
-
-
 def test_a_file_that_the_environment_names_and_is_missing_is_refused(monkeypatch):
     write("rqpool.yml", "high: 1")
     monkeypatch.setenv("RQ_POOL_CONFIG", "gone.yml")
     assert "gone.yml" in only_problem(load, {"high": 1}).text
-
-
-def test_a_directory_is_refused_as_unreadable(folder):
-    (folder / "pool.yml").mkdir()
-    problem = only_problem(load, config="pool.yml")
-    assert problem.kind is Kind.SOURCE
-    assert "pool.yml" in problem.text
-    assert "cannot be read" in problem.text
-
-
-@pytest.mark.parametrize("content", ["größe: 1".encode("latin-1"), b"\x80\x04\x95", b"\xff\xfeh\0"])
-def test_a_file_that_is_not_utf_8_is_refused_as_unreadable(folder, content):
-    (folder / "pool.yml").write_bytes(content)
-    problem = only_problem(load, config="pool.yml")
-    assert problem.kind is Kind.SOURCE
-    assert "cannot be read" in problem.text
-    assert "text file" in problem.hint
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "high: [1",
-        "high: 1\n\tlow: 2",
-        "high: 1: 2",
-        "*nobody",
-        "high: 1\n---\nlow: 2",
-        "? [high]\n: 1",
-        "high: 2024-13-45",
-        "high: \0",
-        "[" * 2000,
-    ],
-)
-def test_what_is_not_yaml_is_refused_in_one_line(text):
-    problem = only_problem(load, config=write("pool.yml", text))
-    assert problem.kind is Kind.SOURCE
-    assert "pool.yml" in problem.text
-    assert "not YAML" in problem.text
-    assert "\n" not in problem.text
-
-
-def test_a_syntax_error_is_told_with_its_line():
-    text = only_problem(load, config=write("pool.yml", "high: 1\nlow: 2\nbad: [")).text
-    assert re.search(r"line [34]", text)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "high: !!python/object/apply:pathlib.Path.touch [made]",
-        "!!python/object:shop.tasks.Order {}",
-        "high: !!python/name:os.system",
-    ],
-)
-def test_a_file_cannot_make_python_objects(folder, text):
-    problem = only_problem(load, config=write("pool.yml", text))
-    assert problem.kind is Kind.SOURCE
-    assert "python" in problem.text
-    assert [path.name for path in folder.iterdir()] == ["pool.yml"]
-
-
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [
-        ("high: 1\nlow: 2\nhigh: 3", "'high'"),
-        ("high: 1\n'high': 1", "'high'"),
-        ("production:\n  high: 1\n  high: 2", "'high'"),
-        ("high:\n  workers: 1\n  workers: 2", "'workers'"),
-        ("high: {workers: 1}\nproduction: {}\nproduction: {}", "'production'"),
-    ],
-)
-def test_a_key_that_is_given_twice_is_refused_with_its_line(text, key):
-    problem = only_problem(load, config=write("pool.yml", text))
-    assert problem.kind is Kind.SOURCE
-    assert f"the key {key} is given twice" in problem.text
-    assert "line" in problem.text
-
-
-def test_the_same_key_in_two_mappings_is_no_repetition():
-    text = "high: 1\nproduction: {high: 2}\nstaging: {high: 3}"
-    assert load(config=write("pool.yml", text))["staging"] == {"high": 3}
-
-
-def test_a_merged_mapping_may_be_overridden():
-    text = "high: &shared {workers: 1, max_jobs: 5}\nlow: {<<: *shared, workers: 2}"
-    assert load(config=write("pool.yml", text))["low"] == {"workers": 2, "max_jobs": 5}
-
-
-def test_a_merge_of_a_merged_mapping_that_is_deeper_in_the_file_is_no_repetition():
-    text = (
-        "default: &shared {workers: 1, max_jobs: 5}\n"
-        "production:\n"
-        "  high: &high {<<: *shared, workers: 3}\n"
-        "low: {<<: *high}\n"
-    )
-    assert load(config=write("pool.yml", text))["low"] == {"workers": 3, "max_jobs": 5}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "high: !!int ''",
-        "high: !!float ''",
-        "high: !!bool perhaps",
-        "high: !!timestamp soon",
-        "high: !!map [1]",
-        "high: !!set [1]",
-    ],
-)
-def test_a_value_that_belies_its_tag_is_refused_like_any_other_bad_yaml(text):
-    assert "not YAML" in only_problem(load, config=write("pool.yml", text)).text
-
-
-@given(
-    text=st.text(alphabet=st.sampled_from("ab:,-[]{}&*?|>!%@\"'# \n\t012.~<=é"), max_size=40)
-    | st.text(max_size=20).filter(lambda text: text.isascii() or max(text) < "\ud800")
-)
-@example(text="a: &x [*x]")
-@example(text="&x {a: *x}")
-def test_no_text_whatever_raises_anything_but_a_counts_error(text):
-    Path("any.yml").write_text(text, encoding="utf-8")
-    try:
-        loaders.read_yaml("any.yml")
-    except CountsError as error:
-        (problem,) = error.problems
-        assert problem.text.startswith("any.yml: ")
 
 
 def test_paths_are_taken_from_the_current_directory(folder, monkeypatch):

@@ -128,10 +128,13 @@ def table(configuration: Configuration) -> str:
     rows = [("GROUP", "WORKERS", "QUEUES", "OPTIONS")]
     for group in configuration.groups:
         given = (f"{name}={value}" for name, value in group.options.given().items())
-        rows.append(
-            (group.name, str(group.workers), " ".join(group.queues), " ".join(given) or "-")
-        )
+        workers = str(group.bounds or group.workers)
+        rows.append((group.name, workers, " ".join(group.queues), " ".join(given) or "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
-    total = sum(group.workers for group in configuration.groups)
-    return "\n".join([heading, *(line.rstrip() for line in lines), f"{total} workers"])
+    least = sum(group.workers for group in configuration.groups)
+    most = sum(
+        group.bounds.max if group.bounds else group.workers for group in configuration.groups
+    )
+    total = f"{least} workers" if least == most else f"{least} to {most} workers"
+    return "\n".join([heading, *(line.rstrip() for line in lines), total])
