@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -128,28 +129,38 @@ def find_older(name: str) -> list[Other]:
     Returns:
         The oldest first; each is to be closed.
     """
+    age = _age(psutil.Process())
+    found = []
+    for process in sorted(_managers(name), key=_age):
+        other = Other(process, name)
+        if _age(process) < age and other.is_it():
+            found.append(other)
+        else:
+            other.close()
+    return found
+
+
+def has_younger(name: str) -> bool:
+    """Whether a pool of this name is younger than this process, and so replaces it; see
+    `find_older`."""
     here = psutil.Process()
-    age = _age(here)
-    candidates = []
+    own = set(here.children())  # a worker has the manager's title until it gives itself its own
+    return any(_age(process) > _age(here) for process in _managers(name) if process not in own)
+
+
+def _managers(name: str) -> Iterator[psutil.Process]:
+    """This user's managers of pools of this name, in this pid namespace, this one included."""
     for process in psutil.process_iter():
         try:
             if (
                 _title_of(process).startswith(title(name, ""))
                 and process.uids().effective == os.geteuid()
                 and _sees_our_pids(process.pid)
-                and _age(process) < age
             ):
-                candidates.append(process)
+                process.create_time()  # psutil remembers it, even when the process has ended
+                yield process
         except psutil.Error:  # it has ended meanwhile, or hides itself
             continue
-    found = []
-    for process in sorted(candidates, key=_age):
-        other = Other(process, name)
-        if other.is_it():
-            found.append(other)
-        else:
-            other.close()
-    return found
 
 
 def _age(process: psutil.Process) -> tuple[float, int]:

@@ -25,11 +25,14 @@ sys.stdin.readline()
 
 FIND = """
 import sys
-from django_rq_pool.others import find_older
+from django_rq_pool.others import find_older, has_younger
 
 print("here", flush=True)
 for line in sys.stdin:
-    print([other.pid for other in find_older(sys.argv[-1])], flush=True)
+    if line.strip():
+        print(has_younger(sys.argv[-1]), flush=True)
+    else:
+        print([other.pid for other in find_older(sys.argv[-1])], flush=True)
 """
 
 NAME = f"shop{os.getpid()}"
@@ -76,6 +79,32 @@ def test_the_older_managers_of_the_pool_are_found_the_oldest_first(talk, tmp_pat
     assert {pool.hear() for pool in pools} == {"here"}
     for number, pool in enumerate(pools):
         assert found_by(pool) == [older.pid for older in pools[:number]]
+
+
+def test_a_pool_knows_whether_a_younger_one_replaces_it(talk):
+    pools = [talk(FIND, NAME, title=SHOP) for _ in range(3)]
+    assert {pool.hear() for pool in pools} == {"here"}
+    younger = talk(FIND, f"{NAME}2", title=title(f"{NAME}2", ""))
+    younger.hear()
+    answers = [pool.say("younger?").hear() for pool in pools]
+    assert answers == ["True", "True", "False"]
+
+
+FORKS_AND_LOOKS = """
+import os, sys
+from django_rq_pool.others import has_younger
+
+over, ours = os.pipe()
+if os.fork() == 0:
+    os.close(ours)
+    os.read(over, 1)
+    os._exit(0)
+print(has_younger(sys.argv[1]), flush=True)
+"""
+
+
+def test_a_worker_that_still_has_its_managers_title_is_no_younger_pool(talk):
+    assert talk(FORKS_AND_LOOKS, NAME, title=SHOP).hear() == "False"
 
 
 LOOK_AT_EACH_OTHER = """
