@@ -13,7 +13,7 @@ from . import hooks, phases, unix_signals
 from .accountant import run_accountant
 from .assignment import Lives
 from .conf import Configuration
-from .connections import close_connections
+from .connections import manager_connections
 from .logfiles import LogFiles
 from .manager import Manager
 from .preload import freeze_heap, import_jobs
@@ -56,7 +56,7 @@ def run(
             logger.warning("%s", warning)
         import_jobs(configuration.preload if preload is None else preload)
         hooks.discover()
-        close_connections()
+        manager_connections.close()
         freeze_heap()
         manager = Manager(
             configuration.name,
