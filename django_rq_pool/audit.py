@@ -26,6 +26,10 @@ _BEARS_FORKS = "jemalloc_bg_thd"
 """What the kernel calls jemalloc's thread (pyarrow brings one): its own fork handlers see to it."""
 
 
+class ForkError(Exception):
+    """This process holds what must not be forked; the text says what."""
+
+
 def audit() -> tuple[str, ...]:
     """Looks at this process before its first fork.
 

@@ -59,7 +59,7 @@ class Configuration:
 
 def configure(
     *,
-    counts: Mapping[str, object] | None = None,
+    counts: object = None,
     command_line: Sequence[str] = (),
     config: str | None = None,
     environment: str | None = None,
@@ -69,7 +69,8 @@ def configure(
     """Finds the counts, parses them and checks that what they name can be imported.
 
     Args:
-        counts: stands in for the setting ``RQ_POOL``, and comes before everything else.
+        counts: stands in for the setting ``RQ_POOL``, of which it has the forms, and comes before
+            everything else.
         command_line, config: see `loaders.find_source`.
         environment: see `find_environment`.
         name: the name of the pool, else the project's.
@@ -113,11 +114,9 @@ def configure(
     )
 
 
-def _source(
-    counts: Mapping[str, object] | None, command_line: Sequence[str], config: str | None
-) -> loaders.Source:
+def _source(counts: object, command_line: Sequence[str], config: str | None) -> loaders.Source:
     if counts is not None:
-        return loaders.Source("counts", lambda environment: counts)
+        return loaders.source_of(counts, "counts")
     setting = getattr(settings, loaders.SETTING, None)
     return loaders.find_source(setting, command_line=command_line, config=config)
 

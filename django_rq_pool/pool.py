@@ -12,6 +12,7 @@ from functools import partial
 from . import hooks, phases, unix_signals
 from .accountant import run_accountant
 from .assignment import Lives
+from .audit import ForkError, audit
 from .conf import Configuration
 from .connections import manager_connections
 from .logfiles import LogFiles
@@ -28,13 +29,14 @@ def run(
     *,
     burst: bool = False,
     preload: Iterable[str] | None = None,
+    strict_fork: bool = False,
     logfiles: LogFiles | None = None,
 ) -> int:
     """Runs a pool until a signal ends it.
 
     Args:
         configure: finds out what the pool shall be.
-        burst, preload: see `django_rq_pool.run_pool`.
+        burst, preload, strict_fork: see `django_rq_pool.run_pool`.
         logfiles: where the standard streams go; None leaves them alone.
 
     Returns:
@@ -43,6 +45,7 @@ def run(
     Raises:
         CountsError: the counts cannot be used.
         LogFileError: a log file cannot be opened.
+        ForkError: ``strict_fork``, and there is something that does not bear a fork.
     """
     # From here on no signal that asks for something else ends the process; one that stops it does
     # so at once, until the manager takes over.
@@ -57,6 +60,11 @@ def run(
         import_jobs(configuration.preload if preload is None else preload)
         hooks.discover()
         manager_connections.close()
+        findings = audit()
+        if findings and strict_fork:
+            raise ForkError("\n".join(findings))
+        for finding in findings:
+            logger.warning("%s", finding)
         freeze_heap()
         manager = Manager(
             configuration.name,

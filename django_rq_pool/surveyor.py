@@ -42,27 +42,27 @@ def run_surveyor(configuration: Configuration, line: SurveyLine, lifeline: Lifel
     setproctitle(f"rqpool-surveyor[{configuration.name}]: loading the counts")
     inbox = unix_signals.SignalInbox((*_LEAVE, *_HEED_NOT))
     unix_signals.unblock()
-    source = configuration.source
-    source.reset()
     said: Finding | None = None
     failures = 0
     while True:
-        finding = _load(configuration)
+        finding = _load(configuration, reset=said is None)
         if said is None or finding != replace(said, failures=0):
             line.send(replace(finding, failures=0 if finding.groups is None else failures))
             said = finding
         failures = failures + 1 if finding.groups is None else 0
-        if not source.dynamic:
+        if not configuration.source.dynamic:
             return 0
         ended = inbox.wait([lifeline.fileno()], TICK)
         if ended or any(signum in _LEAVE for signum in inbox.take()):
             return 0
 
 
-def _load(configuration: Configuration) -> Finding:
+def _load(configuration: Configuration, *, reset: bool) -> Finding:
     """Loads the counts once. A loader that cannot even be interrupted ends the process."""
     faulthandler.dump_traceback_later(2 * conf.LOADER_LIMIT, exit=True)
     try:
+        if reset:
+            configuration.source.reset()
         counts = conf.load(configuration.source, configuration.environment)
     except CountsError as error:
         return Finding(None, error=_in_full(error, configuration.source.dynamic))

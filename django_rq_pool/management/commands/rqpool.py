@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import __version__, conf, log, pool
+from ...audit import ForkError
 from ...conf import Configuration
 from ...logfiles import LogFileError, LogFiles
 from ...phases import TermPolicy
@@ -87,6 +88,11 @@ class Command(BaseCommand):
             help="write standard output in blocks, not each line at once",
         )
         parser.add_argument(
+            "--strict-fork",
+            action="store_true",
+            help="refuse to start when threads or open sockets would be forked; else warn",
+        )
+        parser.add_argument(
             "--check",
             action="store_true",
             help="print the queue groups and exit, 0 if they can be used; start nothing",
@@ -110,9 +116,15 @@ class Command(BaseCommand):
                 self.check_counts(configure())
                 return
             logfiles = LogFiles(options["stdout"], options["stderr"], sync=not options["nosync"])
-            sys.exit(pool.run(configure, burst=options["burst"], logfiles=logfiles))
-        except (CountsError, LogFileError) as error:
+            status = pool.run(
+                configure,
+                burst=options["burst"],
+                strict_fork=options["strict_fork"],
+                logfiles=logfiles,
+            )
+        except (CountsError, LogFileError, ForkError) as error:
             raise CommandError(str(error)) from error
+        sys.exit(status)
 
     def check_counts(self, configuration: Configuration) -> None:
         for warning in configuration.warnings:
