@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -28,12 +28,22 @@ class Hooks:
         name: the name of the moment.
         must_succeed: what a hook raises goes to whoever runs the hooks. Otherwise it is logged
             with its traceback, and the next hook runs.
+        first: a hook of the pool's own, which may be removed like any other.
+        last: what always runs after the hooks, and is none.
     """
 
-    def __init__(self, name: str, *, must_succeed: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        must_succeed: bool,
+        first: Hook | None = None,
+        last: Hook | None = None,
+    ) -> None:
         self.name = name
         self._must_succeed = must_succeed
-        self._hooks: list[Hook] = []
+        self._hooks: list[Hook] = [] if first is None else [first]
+        self._last = last
 
     def __call__(self, hook: AnyHook) -> AnyHook:
         """Adds a hook as the last one, and returns it unchanged."""
@@ -77,6 +87,8 @@ class Hooks:
                 if self._must_succeed:
                     raise
                 logger.exception("%s: the hook %s failed", self.name, _name(hook))
+        if self._last is not None:
+            self._last(*arguments)
 
 
 def _name(hook: Hook) -> str:
@@ -87,14 +99,29 @@ def _name(hook: Hook) -> str:
         return repr(hook)
 
 
-after_prefork = Hooks("after_prefork", must_succeed=True)
+def reopen_connections(worker: Any) -> None:
+    """Connects the worker to the databases that the manager had open: those are in use."""
+    from .connections import manager_connections
+
+    manager_connections.reopen(worker.name)
+
+
+def _close_connections() -> None:
+    """Closes what hooks or loaders have opened in the manager."""
+    from .connections import manager_connections
+
+    manager_connections.close()
+
+
+after_prefork = Hooks("after_prefork", must_succeed=True, first=reopen_connections)
 """Called in each worker with its RQ worker object, before the worker is ready. One that raises is
 a boot failure: the worker leaves, and its group tries again later. What holds a socket or a thread
 belongs here, for neither can be taken along through a fork."""
 
-before_fork = Hooks("before_fork", must_succeed=False)
+before_fork = Hooks("before_fork", must_succeed=False, last=_close_connections)
 """Called in the manager, without arguments, before each fork. The manager does nothing else until
-its hooks have returned: it reaps no worker and heeds no signal."""
+its hooks have returned: it reaps no worker and heeds no signal. Databases and caches that they
+open are closed again."""
 
 after_spawn = Hooks("after_spawn", must_succeed=False)
 """Called in the manager after each fork of a worker, with the worker's `roster.WorkerRecord`, its

@@ -17,7 +17,7 @@ from .accountant import run_accountant
 from .assignment import Lives
 from .audit import ForkError, audit
 from .conf import Configuration
-from .connections import close_connections
+from .connections import manager_connections
 from .containers import container_warning
 from .daemon import detach, failing_aloud
 from .herald import Herald
@@ -146,7 +146,7 @@ def _load(configuration: Configuration, manner: Manner) -> None:
     """Imports what jobs import, and makes this process fit to be forked."""
     import_jobs(configuration.preload if manner.preload is None else manner.preload)
     hooks.discover()
-    close_connections()
+    manager_connections.close()
     findings = audit()
     if findings and manner.strict_fork:
         raise ForkError("\n".join(findings))

@@ -24,7 +24,7 @@ from rq.utils import now as utc_now
 from . import TermException, accounting, processes
 from .accounting import IN_FLIGHT_KEY
 from .berth import REDIS_RETRY, UNREACHABLE
-from .connections import close_connections
+from .connections import close_connections, renew_connections
 from .member import Member
 
 
@@ -130,7 +130,17 @@ class RunsJobs(Member):
         self._berth.become_horse()
         if os.getppid() != worker_pid:
             os._exit(1)
+        self._release_redis()
         super().main_work_horse(job, queue)
+
+    def _release_redis(self) -> None:
+        """Closes the horse's copies of its worker's connections to Redis. redis-py uses none of
+        them after a fork; but the server would not notice, while the horse lives, that the worker
+        is gone, and would go on sending to it."""
+        for client in (self.connection, *(queue.connection for queue in self.queues)):
+            for kept in ("_available_connections", "_in_use_connections", "_connections"):
+                for connection in tuple(getattr(client.connection_pool, kept, ())):
+                    connection.disconnect()
 
     def setup_work_horse_signals(self) -> None:
         """RQ lets TERM kill a horse, so that a signal to a whole group or container fails jobs
@@ -145,10 +155,13 @@ class RunsJobs(Member):
         raise TermException(self._cut_short)
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """RQ's horse leaves by ``os._exit``: what a job prints into a file or a pipe is lost."""
+        """RQ's horse leaves by ``os._exit``: what a job prints into a file or a pipe is lost. And
+        RQ's `SimpleWorker` keeps a database connection that is broken."""
+        renew_connections()
         try:
             return super().perform_job(job, queue, execution)
         finally:
+            renew_connections()
             processes.flush_output()
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:

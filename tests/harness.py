@@ -44,6 +44,16 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
     }
 
 
+def migrate(env: Mapping[str, str]) -> None:
+    """Makes the tables of the test project."""
+    subprocess.run(
+        python_command(str(MANAGE), "migrate", "--verbosity", "0"),
+        env=env,
+        capture_output=True,
+        check=True,
+    )
+
+
 def eventually(question: Callable[[], T], deadline: float = DEADLINE) -> T:
     """Asks until the answer is true, and returns it.
 
