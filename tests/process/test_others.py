@@ -35,7 +35,7 @@ for line in sys.stdin:
         print([other.pid for other in find_older(sys.argv[-1])], flush=True)
 """
 
-NAME = f"shop{os.getpid()}"
+NAME = f"{os.getpid()}shop"
 """A name of this run's own: other pools of this user's may live on this machine."""
 
 SHOP = title(NAME, "managing []")
@@ -159,6 +159,7 @@ def test_of_two_that_look_at_each_other_exactly_one_is_older_even_in_one_instant
         f"rqpool-accountant[{NAME}]: accounting for {NAME}.web1",
         f"rq:worker:{NAME}.web1.high.1-a9079f80: Listening on high",
     ],
+    ids=lambda title: title.replace(str(os.getpid()), ""),
 )
 def test_what_is_no_manager_of_this_pool_is_not_found(talk, looks_like):
     process = talk(MANAGER, SHOP, title=looks_like)
