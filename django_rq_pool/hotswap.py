@@ -8,8 +8,14 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from . import others, processes
+from . import handover, others, processes, stepline
+from .plan import Wanted
+from .progress import is_whole, ready_workers
+from .roster import Roster
+from .stepline import StepLine
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -18,7 +24,7 @@ LOOK_AGAIN = 1.0
 
 
 class Succession:
-    """This pool in the place of older ones.
+    """This pool in the place of older ones, all at once: both are there in full for a moment.
 
     Args:
         name: the name of the pool.
@@ -30,27 +36,39 @@ class Succession:
         self.due: float | None = None
         """When to look again, though nothing happened."""
 
+    def restrict(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+        """What of the wanted this pool may have now."""
+        return wanted
+
     def begin(self) -> None:
-        """Asks every older pool to leave when its workers have finished their jobs."""
+        """This pool is ready: every older pool may be asked to leave when its workers have
+        finished their jobs."""
         for other in others.find_older(self._name):
-            if other.send(signal.SIGQUIT):
-                logger.info("pool %s of manager %d is asked to leave", self._name, other.pid)
-                self._leaving.append(other)
-            else:
-                other.close()
-        self.look()
+            self._ask(other)
+
+    def _ask(self, other: others.Other) -> None:
+        if other.send(signal.SIGQUIT):
+            logger.info("pool %s of manager %d is asked to leave", self._name, other.pid)
+            self._leaving.append(other)
+        else:
+            other.close()
 
     def filenos(self) -> list[int]:
         """What the manager waits on: descriptors that are readable when an older pool has gone."""
         return [fd for other in self._leaving if (fd := other.fileno()) is not None]
 
-    def look(self) -> None:
-        """Looks who has gone."""
+    def look(self, wanted: Sequence[Wanted], roster: Roster) -> None:
+        """Looks who has gone.
+
+        Args:
+            wanted: for each queue group, whatever this pool may have of it now.
+            roster: this pool's processes.
+        """
         for other in [other for other in self._leaving if other.is_gone()]:
             logger.info("pool %s of manager %d has gone", self._name, other.pid)
             self._leaving.remove(other)
             other.close()
-        blind = len(self._leaving) > len(self.filenos())
+        blind = len(self._leaving) > len(Succession.filenos(self))
         self.due = processes.monotonic() + LOOK_AGAIN if blind else None
 
     def close(self) -> None:
@@ -58,3 +76,89 @@ class Succession:
         for other in self._leaving:
             other.close()
         self._leaving.clear()
+
+
+class StepByStep(Succession):
+    """The same worker by worker: no queue group ever has more than one too many.
+
+    An older pool that does not answer (an earlier version's, perhaps) is asked to leave as a whole
+    when this one is whole.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._lines: list[tuple[others.Other, StepLine]] = []
+        self._ceilings: dict[str, int] | None = None
+        self._has_begun = False
+        for other in others.find_older(name):
+            line = stepline.connect(other.pid)
+            if line is None:
+                logger.warning("pool of manager %d cannot be taken over step by step", other.pid)
+                other.close()
+            else:
+                self._lines.append((other, line))
+
+    def restrict(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
+        """What is left of the ceiling by those that the older pools have; nothing before they have
+        said what that is."""
+        if not self._lines:
+            return wanted
+        have = self._have()
+        if have is None:
+            return [replace(want, workers=0) for want in wanted]
+        counts = {want.group: want.workers for want in wanted}
+        if self._ceilings is None:
+            self._ceilings = handover.ceilings(counts, have)
+        return [
+            replace(want, workers=min(want.workers, self._allowance(want, have))) for want in wanted
+        ]
+
+    def _allowance(self, want: Wanted, have: Sequence[Mapping[str, int]]) -> int:
+        # A group that a reload has brought is no older pool's.
+        ceiling = (self._ceilings or {}).get(want.group, want.workers)
+        return handover.allowance(ceiling, [pool.get(want.group, 0) for pool in have])
+
+    def begin(self) -> None:
+        """Each queue group has a worker that is ready: the older pools may give up theirs."""
+        self._has_begun = True
+
+    def filenos(self) -> list[int]:
+        return [*super().filenos(), *(line.fileno() for _, line in self._lines)]
+
+    def look(self, wanted: Sequence[Wanted], roster: Roster) -> None:
+        for other, line in list(self._lines):
+            line.listen()
+            if line.ended:
+                self._lines.remove((other, line))
+                line.close()
+                if other not in self._leaving:
+                    other.close()
+        have = self._have()
+        whole = self._has_begun and is_whole(wanted, roster)
+        if self._has_begun and have is not None and self._ceilings is not None:
+            ready = ready_workers(wanted, roster)
+            given = handover.keeps(self._ceilings, ready, have, whole=whole)
+            for (_, line), keep in zip(self._lines, given):
+                line.say(keep)
+        if whole:
+            self._has_begun = False
+            # The lines stay until their pools have gone: their ends would bring workers back.
+            told = {other.pid for other, _ in self._lines}
+            for other, _ in self._lines:
+                self._ask(other)
+            for other in others.find_older(self._name):
+                if other.pid in told:
+                    other.close()
+                else:
+                    self._ask(other)
+        super().look(wanted, roster)
+
+    def _have(self) -> list[Mapping[str, int]] | None:
+        """What each older pool has; None while one has not said it."""
+        heard = [line.heard for _, line in self._lines]
+        return None if None in heard else [counts for counts in heard if counts is not None]
+
+    def close(self) -> None:
+        super().close()
+        for _, line in self._lines:
+            line.close()

@@ -24,6 +24,7 @@ from .overview import Activity, age, overview
 from .phases import Order, Phase, StopRules
 from .plan import Fork, Habits, Plan, Wanted, make_plan
 from .reports import Event, Report
+from .stepline import GivesWay
 from .survey import Finding, Survey
 from .troubles import Trouble, Troubles
 
@@ -39,6 +40,7 @@ class Manager:
         nursery: where the pool's processes come from.
         inbox: has caught `phases.OTHER_SIGNALS` since the start.
         herald: tells those outside how the pool is doing.
+        gives_way: lets a newer pool take over step by step.
         rules: how the pool stops.
         habits: how it goes about it.
         watches_counts: whether the counts are loaded again all the time, and not on HUP only.
@@ -54,6 +56,7 @@ class Manager:
         nursery: Nursery,
         inbox: unix_signals.SignalInbox,
         herald: Herald,
+        gives_way: GivesWay,
         *,
         rules: StopRules,
         habits: Habits,
@@ -75,6 +78,7 @@ class Manager:
         self._nursery = nursery
         self._herald = herald
         self._succession = succession
+        self._gives_way = gives_way
         self._crew = Crew(self._nursery, burst=habits.burst)
         self._survey = Survey(self._nursery.fork_surveyor, goes_on=watches_counts)
         self._reloading = False
@@ -100,6 +104,7 @@ class Manager:
                 pass
         finally:
             self._survey.end()
+            self._gives_way.close()
             self._nursery.close()
         self._herald.conclude()
         logger.info("manager %d of pool %s finished", os.getpid(), self.name)
@@ -116,24 +121,31 @@ class Manager:
             self._heed_signal(signum)
         for finding in self._survey.take():
             self._heed_finding(finding)
+        self._gives_way.look(self._crew.roster.counts)
         wanted = self._wanted()
-        plan = self._plan(wanted)
+        may_have: Sequence[Wanted] = wanted
+        if self._succession is not None:
+            self._succession.look(wanted, self._crew.roster)
+            may_have = self._succession.restrict(wanted)
+        plan = self._plan(may_have)
         for action in plan.actions:
             if isinstance(action, Fork):
                 self._fork(action)
             else:
                 self._crew.act(action)
         self._show_title()
-        if self._succession is not None:
-            self._succession.look()
         if plan.finished:
             return True
-        if not self._start_has_failed(wanted):
+        if not self._start_is_decided(wanted):
             self._inbox.wait(self._filenos(), self._patience(plan))
         return False
 
     def _filenos(self) -> list[int]:
-        watched = [self._nursery.reports.fileno(), *self._survey.filenos()]
+        watched = [
+            self._nursery.reports.fileno(),
+            *self._survey.filenos(),
+            *self._gives_way.filenos(),
+        ]
         return watched if self._succession is None else [*watched, *self._succession.filenos()]
 
     def _plan(self, wanted: Sequence[Wanted]) -> Plan:
@@ -148,8 +160,9 @@ class Manager:
         )
 
     def _wanted(self) -> list[Wanted]:
+        keep = self._gives_way.keep
         return [
-            Wanted(name, group.workers, self._generations[name])
+            Wanted(name, min(group.workers, keep.get(name, group.workers)), self._generations[name])
             for name, group in self._groups.items()
         ]
 
@@ -171,11 +184,11 @@ class Manager:
             paused=self._paused,
         )
 
-    def _start_has_failed(self, wanted: Sequence[Wanted]) -> bool:
-        """Draws the consequence at the moment when the start has succeeded or failed.
+    def _start_is_decided(self, wanted: Sequence[Wanted]) -> bool:
+        """Draws the consequences at the moment when the start has succeeded or failed.
 
         Returns:
-            Whether it has just failed: the pool is to be ended then.
+            Whether this is that moment: there is more to do then.
         """
         verdict = self._herald.look(
             self.phase, wanted, self._crew.roster, self._crew.backoffs, processes.monotonic()
@@ -187,11 +200,11 @@ class Manager:
                 self._herald.take_over(os.getpid())
                 self._succession.begin()
             self._herald.succeed()
-            return False
-        self._status = 1
-        if self.phase not in phases.STOPS:
-            self.phase = Phase.TERMINATING
-            self._survey.end()
+        else:
+            self._status = 1
+            if self.phase not in phases.STOPS:
+                self.phase = Phase.TERMINATING
+                self._survey.end()
         return True
 
     # Signals

@@ -21,7 +21,7 @@ from .connections import manager_connections
 from .containers import container_warning
 from .daemon import detach, failing_aloud
 from .herald import Herald
-from .hotswap import Succession
+from .hotswap import StepByStep, Succession
 from .launch import Launch
 from .loaders import NOTHING
 from .lockfile import hold_lock
@@ -34,6 +34,7 @@ from .plan import IMMEDIATE_STOP_GRACE, Habits
 from .preload import freeze_heap, import_jobs
 from .problems import StartError
 from .progress import Aim
+from .stepline import GivesWay
 from .surveyor import run_surveyor
 from .worker import run_worker
 
@@ -66,6 +67,7 @@ class Manner:
         single_process_group: workers stay in the manager's process group.
         replace_others: ask older pools of this name to leave, once this one is ready.
         whole: only when every worker is ready, and not when each group has one.
+        step_by_step: take over worker by worker, once each group has one that is ready.
         swap_timeout: seconds within which the pool has to be ready if something depends on it.
     """
 
@@ -83,6 +85,7 @@ class Manner:
     single_process_group: bool = False
     replace_others: bool = False
     whole: bool = False
+    step_by_step: bool = False
     swap_timeout: float = SWAP_TIMEOUT
 
 
@@ -167,10 +170,17 @@ def _manager(
     aim = None
     if manner.daemon or manner.replace_others:
         aim = Aim(manner.whole, processes.monotonic() + manner.swap_timeout)
-    succession = Succession(name) if manner.replace_others else None
+    succession: Succession | None = None
+    if manner.step_by_step:
+        succession = StepByStep(name)
+    elif manner.replace_others:
+        succession = Succession(name)
+
+    gives_way = GivesWay()
 
     def let_go() -> None:
         launch.become_worker()
+        gives_way.close()
         if succession is not None:
             succession.close()
 
@@ -191,6 +201,7 @@ def _manager(
         nursery,
         inbox,
         Herald(name, launch, notifier, aim),
+        gives_way,
         rules=rules,
         habits=Habits(manner.burst, patience, manner.spawn_delay),
         watches_counts=configuration.source.dynamic,

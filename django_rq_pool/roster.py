@@ -100,6 +100,10 @@ class Roster:
         """Every live worker, in the order of their forks."""
         return list(self._workers.values())
 
+    def counts(self) -> Counter[str]:
+        """How many workers live in each queue group, those that are leaving included."""
+        return Counter(record.group for record in self._workers.values())
+
     def pids(self) -> list[int]:
         return list(self._workers)
 

@@ -95,14 +95,14 @@ BROKEN = {
 def test_a_broken_deploy_changes_nothing(deploy, enqueue, broken):
     arguments, options, sentence = BROKEN[broken]
     old = deploy("high=2").become_daemon().expect_ready(2)
-    before, said = old.worker_pids(), old.text()
+    before = old.worker_pids()
 
     new = deploy(*arguments, **options)
     assert new.process.returncode == 1
     assert sentence in new.text()
     eventually(lambda: not new.processes())
     assert old.worker_pids() == before
-    assert old.text() == said
+    assert not old.found("reaped|signal")
     job = enqueue("high", "note", "trace")
     eventually(lambda: job.is_finished)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ... import __version__, conf, log, pool
+from ... import __version__, conf, log, pool, stepline
 from ...conf import Configuration
 from ...phases import TermPolicy
 from ...pool import Manner
@@ -170,6 +170,12 @@ class Command(BaseCommand):
             "the older pools as they are",
         )
         replacing.add_argument(
+            "--swap-step",
+            action="store_true",
+            help="a hot swap worker by worker, for hosts without memory for two pools: each group "
+            "has one worker too many at most (Linux)",
+        )
+        replacing.add_argument(
             "--swap-timeout",
             type=float,
             default=pool.SWAP_TIMEOUT,
@@ -217,7 +223,10 @@ def manner(options: Mapping[str, Any]) -> Manner:
         raise CommandError("--spawn-delay: give a number of milliseconds, 0 or more.")
     if not options["swap_timeout"] > 0:
         raise CommandError("--swap-timeout: give a number of seconds above 0.")
-    daemon, hot_swap = options["daemon"], options["hot_swap"]
+    if options["swap_step"] and not stepline.available():
+        raise CommandError("--swap-step: this system does not have what it takes. Use --hot-swap.")
+    daemon, step_by_step = options["daemon"], options["swap_step"]
+    hot_swap = options["hot_swap"] or step_by_step
     has_pidfile = daemon and not hot_swap and not options["no_pidfile"]
     return Manner(
         burst=options["burst"],
@@ -232,7 +241,8 @@ def manner(options: Mapping[str, Any]) -> Manner:
         spawn_delay=options["spawn_delay"] / 1000,
         single_process_group=options["single_process_group"],
         replace_others=options["kill_others"] or hot_swap,
-        whole=hot_swap,
+        whole=hot_swap and not step_by_step,
+        step_by_step=step_by_step,
         swap_timeout=options["swap_timeout"],
     )
 

@@ -1,0 +1,166 @@
+"""The step line: how a new pool and an older one talk while one takes over from the other.
+
+Rule of the room: lines of JSON on a Unix socket that one user's processes can reach and no file
+stands for (Linux). The older pool says what workers it has, the new one what workers it may keep;
+what was said holds as long as the connection does, so a new pool that dies changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import struct
+import sys
+from collections.abc import Callable, Mapping
+
+logger = logging.getLogger("django_rq_pool")
+
+Counts = Mapping[str, int]
+
+_CREDENTIALS = struct.Struct("3i")
+"""Pid, user and group of a peer; see SO_PEERCRED in unix(7)."""
+
+
+def available() -> bool:
+    """Whether this system has what it takes."""
+    return sys.platform.startswith("linux")
+
+
+def _address(pid: int) -> str:
+    return f"\0rqpool/{os.geteuid()}/{pid}"
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """The pid and the user of the process at the other end."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, user, _ = _CREDENTIALS.unpack(data)
+    return pid, user
+
+
+class StepLine:
+    """One end of a line. What the other end says last is in `heard`.
+
+    Attributes:
+        heard: workers by queue group; None before the first word.
+        ended: whether the other end is gone.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self._connection = connection
+        self._received = b""
+        self._said: Counts | None = None
+        self.heard: dict[str, int] | None = None
+        self.ended = False
+
+    def fileno(self) -> int:
+        return self._connection.fileno()
+
+    def say(self, counts: Counts) -> None:
+        """Tells the other end, unless it has been told so."""
+        if self.ended or counts == self._said:
+            return
+        self._said = dict(counts)
+        try:
+            self._connection.sendall(json.dumps(self._said).encode() + b"\n")
+        except OSError:  # gone, or deaf: a handful of short lines fits into its buffer
+            self.ended = True
+
+    def listen(self) -> None:
+        """Takes in what the other end has said."""
+        try:
+            while data := self._connection.recv(65_536):
+                self._received += data
+            self.ended = True
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.ended = True
+        *lines, self._received = self._received.split(b"\n")
+        if lines:
+            self.heard = json.loads(lines[-1])
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def connect(pid: int) -> StepLine | None:
+    """A line to the manager with this pid, or None when it has none."""
+    if not available():
+        return None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        connection.connect(_address(pid))
+        if _peer(connection) == (pid, os.geteuid()):
+            return StepLine(connection)
+    except OSError as error:
+        logger.debug("manager %d has no step line: %s", pid, error)
+    connection.close()
+    return None
+
+
+class GivesWay:
+    """The older pool's side: gives up workers as a new pool becomes ready.
+
+    Attributes:
+        keep: how many workers of a group may be kept; a group that is not here is not limited.
+    """
+
+    def __init__(self) -> None:
+        self.keep: Counts = {}
+        self._line: StepLine | None = None
+        self._door: socket.socket | None = None
+        if available():
+            self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self._door.setblocking(False)
+            try:
+                self._door.bind(_address(os.getpid()))
+                self._door.listen(4)
+            except OSError as error:  # another container's process of the same pid, say
+                logger.debug("this pool cannot be taken over step by step: %s", error)
+                self._door.close()
+                self._door = None
+
+    def filenos(self) -> list[int]:
+        """What the manager waits on."""
+        return [each.fileno() for each in (self._door, self._line) if each is not None]
+
+    def look(self, have: Callable[[], Counts]) -> None:
+        """Lets a new pool in, tells it what workers there are, and hears what may be kept.
+
+        Args:
+            have: counts the workers of this pool, those that are leaving included.
+        """
+        if self._line is None:
+            self._let_in()
+        if self._line is None:
+            return
+        self._line.listen()
+        if self._line.ended:
+            self._line.close()
+            self._line = None
+            if self.keep:
+                logger.warning("the new pool is gone before it took over: all workers come back")
+            self.keep = {}
+            return
+        self.keep = self._line.heard or {}
+        self._line.say(have())
+
+    def _let_in(self) -> None:
+        if self._door is None:
+            return
+        with contextlib.suppress(OSError):  # nobody is there
+            connection, _ = self._door.accept()
+            if _peer(connection)[1] == os.geteuid():
+                self._line = StepLine(connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        for each in (self._door, self._line):
+            if each is not None:
+                each.close()
