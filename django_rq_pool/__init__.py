@@ -54,8 +54,8 @@ def run_pool(
         An exit status: 0 when the pool was told to end, or has finished in burst mode.
 
     Raises:
-        django_rq_pool.problems.CountsError: the counts cannot be used.
-        django_rq_pool.audit.ForkError: `strict_fork` refuses. Nothing was started in either case.
+        django_rq_pool.problems.StartError: the counts cannot be used, or ``strict_fork`` refuses.
+            Nothing was started.
     """
     from . import conf, pool
     from .phases import TermPolicy
@@ -63,7 +63,5 @@ def run_pool(
     policy = TermPolicy(term)
     return pool.run(
         lambda: conf.configure(counts=counts, name=name, environment=environment, term=policy),
-        burst=burst,
-        preload=preload,
-        strict_fork=strict_fork,
+        pool.Manner(burst=burst, preload=preload, strict_fork=strict_fork),
     )

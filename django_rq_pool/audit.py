@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import processes
+from .problems import StartError
 
 _TASKS = Path("/proc/self/task")
 _DESCRIPTORS = Path("/dev/fd")
@@ -26,7 +27,7 @@ _BEARS_FORKS = "jemalloc_bg_thd"
 """What the kernel calls jemalloc's thread (pyarrow brings one): its own fork handlers see to it."""
 
 
-class ForkError(Exception):
+class ForkError(StartError):
     """This process holds what must not be forked; the text says what."""
 
 

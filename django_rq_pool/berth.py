@@ -11,13 +11,12 @@ import os
 import signal
 from types import FrameType
 
-from django_rq.queues import get_queues
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, TimeoutError
 from redis.retry import Retry
 
-from . import unix_signals
+from . import clients, unix_signals
 from .assignment import Assignment
 from .groups import QueueGroup
 from .phases import TermPolicy
@@ -155,6 +154,6 @@ def _shrug(signum: int, frame: FrameType | None) -> None:
 
 def probe(group: QueueGroup) -> Redis:
     """A client for asking whether a group's Redis is there; it answers at once, without retries."""
-    redis: Redis = get_queues(group.queues[0])[0].connection
+    redis = clients.client(group)
     redis.set_retry(Retry(NoBackoff(), 0))
     return redis

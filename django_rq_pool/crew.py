@@ -108,8 +108,7 @@ class Crew:
         if stop is Stop.KILL:
             logger.warning("worker %d of %s did not stop, killing it", pid, record.group)
             processes.send_group(pid, signal.SIGKILL)
-        else:
-            processes.send(pid, _HOW[stop])
+        processes.send(pid, _HOW[stop])
 
     def _account(self, pid: int) -> None:
         casualty = self._casualties[pid]

@@ -14,11 +14,12 @@ import stat
 from pathlib import Path
 
 from .folders import make_folder_of
+from .problems import StartError
 
 logger = logging.getLogger("django_rq_pool")
 
 
-class LockFileError(Exception):
+class LockFileError(StartError):
     """The lock file cannot be locked; the text says why, and what would help."""
 
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .problems import StartError
 from .processes import flush_output
 
 logger = logging.getLogger("django_rq_pool")
@@ -23,7 +24,7 @@ _MODE = 0o644
 """Of a file that is made at the start, less the umask: a daemon's umask may be 0."""
 
 
-class LogFileError(Exception):
+class LogFileError(StartError):
     """A file that a standard stream shall go to cannot be opened; the text says why."""
 
 

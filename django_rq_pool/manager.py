@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
-from . import hooks, phases, processes, unix_signals
-from .assignment import Lives
+from . import hooks, others, phases, processes, unix_signals
 from .crew import Crew
 from .groups import QueueGroup
+from .herald import Herald
+from .hotswap import Succession
 from .nursery import Nursery
 from .overview import Activity, age, overview
 from .phases import Order, Phase, StopRules
-from .plan import IMMEDIATE_STOP_GRACE, Fork, Plan, Wanted, make_plan
+from .plan import Fork, Habits, Plan, Wanted, make_plan
 from .reports import Event, Report
 from .survey import Finding, Survey
 from .troubles import Trouble, Troubles
@@ -33,14 +34,16 @@ class Manager:
     """Keeps every queue group at its count until a signal ends it.
 
     Args:
-        name: the name of the pool, in titles, logs and workers' names.
+        name: the name of the pool, in titles and logs.
         groups: the queue groups wanted at first.
-        lives: what the forked processes do.
+        nursery: where the pool's processes come from.
         inbox: has caught `phases.OTHER_SIGNALS` since the start.
+        herald: tells those outside how the pool is doing.
         rules: how the pool stops.
-        burst: end when every worker has found its queues empty.
+        habits: how it goes about it.
         watches_counts: whether the counts are loaded again all the time, and not on HUP only.
         is_daemon: whether no terminal is there to send WINCH by itself.
+        succession: takes the place of older pools once the start has succeeded, or None.
         reopen_logs: reopens the log files of the process it is called in.
     """
 
@@ -48,42 +51,45 @@ class Manager:
         self,
         name: str,
         groups: Sequence[QueueGroup],
-        lives: Lives,
+        nursery: Nursery,
         inbox: unix_signals.SignalInbox,
+        herald: Herald,
         *,
         rules: StopRules,
-        burst: bool = False,
-        watches_counts: bool = False,
-        is_daemon: bool = False,
-        reopen_logs: Callable[[], object] = lambda: None,
+        habits: Habits,
+        watches_counts: bool,
+        is_daemon: bool,
+        succession: Succession | None,
+        reopen_logs: Callable[[], object],
     ) -> None:
         self.name = name
         self.phase = Phase.RUNNING
         self._groups = {group.name: group for group in groups}
         self._generations: Counter[str] = Counter()
-        self._rules = rules
-        self._burst = burst
+        self._habits = habits
         self._watches_counts = watches_counts
         self._reopen_logs = reopen_logs
         self._responses = phases.responses(rules, may_hold=is_daemon)
         self._inbox = inbox
         inbox.catch(phases.STOP_SIGNALS)
-        self._nursery = Nursery(
-            name, self._inbox, lives, rules=rules, burst=burst, reopen_logs=reopen_logs
-        )
-        self._crew = Crew(self._nursery, burst=burst)
+        self._nursery = nursery
+        self._herald = herald
+        self._succession = succession
+        self._crew = Crew(self._nursery, burst=habits.burst)
         self._survey = Survey(self._nursery.fork_surveyor, goes_on=watches_counts)
         self._reloading = False
         self._paused = False
         self._troubles = Troubles()
         self._titled: list[int] | None = None
         self._began = processes.monotonic()
+        self._status = 0
 
     def run(self) -> int:
         """Runs the pool until it has ended.
 
         Returns:
-            The exit status of the command: 0, for a pool that was told to end or has finished.
+            The exit status of the command: 0 for a pool that was told to end or has finished, 1
+            for one whose start has failed.
         """
         self._show_title()
         logger.info("manager %d of pool %s started: %s", os.getpid(), self.name, self._counts())
@@ -95,8 +101,9 @@ class Manager:
         finally:
             self._survey.end()
             self._nursery.close()
+        self._herald.conclude()
         logger.info("manager %d of pool %s finished", os.getpid(), self.name)
-        return 0
+        return self._status
 
     def _turn(self) -> bool:
         """One turn of the loop; True when the pool has ended."""
@@ -109,30 +116,35 @@ class Manager:
             self._heed_signal(signum)
         for finding in self._survey.take():
             self._heed_finding(finding)
-        plan = self._plan()
+        wanted = self._wanted()
+        plan = self._plan(wanted)
         for action in plan.actions:
             if isinstance(action, Fork):
                 self._fork(action)
             else:
                 self._crew.act(action)
         self._show_title()
+        if self._succession is not None:
+            self._succession.look()
         if plan.finished:
             return True
-        self._inbox.wait(
-            [self._nursery.reports.fileno(), *self._survey.filenos()], self._patience(plan)
-        )
+        if not self._start_has_failed(wanted):
+            self._inbox.wait(self._filenos(), self._patience(plan))
         return False
 
-    def _plan(self) -> Plan:
+    def _filenos(self) -> list[int]:
+        watched = [self._nursery.reports.fileno(), *self._survey.filenos()]
+        return watched if self._succession is None else [*watched, *self._succession.filenos()]
+
+    def _plan(self, wanted: Sequence[Wanted]) -> Plan:
         return make_plan(
             self.phase,
-            self._wanted(),
+            wanted,
             self._crew.roster,
             self._crew.backoffs,
             self._crew.busy(),
             processes.monotonic(),
-            self._burst,
-            IMMEDIATE_STOP_GRACE + (self._rules.term_child or 0.0),
+            self._habits,
         )
 
     def _wanted(self) -> list[Wanted]:
@@ -145,7 +157,10 @@ class Manager:
         """Seconds until the next turn if nothing happens; None: no such time."""
         if plan.actions:
             return 0.0  # what was done may call for more, or may have failed
-        dues = [due for due in (plan.due, self._survey.due) if due is not None]
+        given = [plan.due, self._survey.due, self._herald.due]
+        if self._succession is not None:
+            given.append(self._succession.due)
+        dues = [due for due in given if due is not None]
         return max(0.0, min(dues) - processes.monotonic()) if dues else None
 
     def _fork(self, action: Fork) -> None:
@@ -156,6 +171,29 @@ class Manager:
             paused=self._paused,
         )
 
+    def _start_has_failed(self, wanted: Sequence[Wanted]) -> bool:
+        """Draws the consequence at the moment when the start has succeeded or failed.
+
+        Returns:
+            Whether it has just failed: the pool is to be ended then.
+        """
+        verdict = self._herald.look(
+            self.phase, wanted, self._crew.roster, self._crew.backoffs, processes.monotonic()
+        )
+        if verdict is None:
+            return False
+        if verdict.success:
+            if self._succession is not None:
+                self._herald.take_over(os.getpid())
+                self._succession.begin()
+            self._herald.succeed()
+            return False
+        self._status = 1
+        if self.phase not in phases.STOPS:
+            self.phase = Phase.TERMINATING
+            self._survey.end()
+        return True
+
     # Signals
 
     def _heed_signal(self, signum: signal.Signals) -> None:
@@ -163,15 +201,16 @@ class Manager:
         response = self._responses[before, signum]
         self.phase = response.phase
         if response.order is not Order.NOTHING:
-            logger.info("signal %s: %s", signum.name, response.order.value)
+            logger.info("signal %s: %s", phases.name_of(signum), response.order.value)
         elif self.phase is not before:
-            logger.info("signal %s: %s", signum.name, self.phase.value)
+            logger.info("signal %s: %s", phases.name_of(signum), self.phase.value)
         else:
-            logger.info("signal %s changes nothing: %s", signum.name, before.value)
+            logger.info("signal %s changes nothing: %s", phases.name_of(signum), before.value)
         if self.phase in phases.STOPS:
             self._survey.end()
         if response.order is Order.RELOAD:
             self._reloading = True
+            self._herald.reloading()
             self._survey.begin()
         elif response.order is Order.REOPEN:
             self._reopen_all_logs()
@@ -257,4 +296,4 @@ class Manager:
         pids = self._crew.roster.pids()
         if pids != self._titled:
             self._titled = pids
-            setproctitle(f"rqpool-manager[{self.name}]: managing {pids}")
+            setproctitle(others.title(self.name, f"managing {pids}"))

@@ -51,6 +51,11 @@ class Notifier:
         self._retry_at = 0.0
         self._told_failure = False
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is anybody to tell."""
+        return self._address is not None
+
     def ready(self) -> None:
         """The pool is whole: after its start, or again after `reloading`."""
         self._tell("READY=1")

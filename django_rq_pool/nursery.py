@@ -27,7 +27,10 @@ class Nursery:
         lives: what forked processes do.
         rules: what signals mean to workers.
         burst: workers leave when their queues are empty.
+        single_process_group: workers stay in the manager's process group.
         reopen_logs: reopens the log files of the process it is called in.
+        let_go: called in each forked process, which has no business with what else the manager
+            holds.
     """
 
     def __init__(
@@ -38,7 +41,9 @@ class Nursery:
         *,
         rules: StopRules,
         burst: bool,
+        single_process_group: bool,
         reopen_logs: Callable[[], object],
+        let_go: Callable[[], object],
     ) -> None:
         self.reports = Reports()
         self._pool = pool
@@ -46,7 +51,9 @@ class Nursery:
         self._lives = lives
         self._rules = rules
         self._burst = burst
+        self._own_groups = not single_process_group
         self._reopen_logs = reopen_logs
+        self._let_go = let_go
         self._lifeline = Lifeline()
         self._scoreboard = Scoreboard()
         self._survey_line: SurveyLine | None = None
@@ -117,12 +124,15 @@ class Nursery:
             self._lifeline.become_worker()
             if self._survey_line is not None:
                 self._survey_line.close()
-            processes.lead_group()
+            self._let_go()
+            if self._own_groups:
+                processes.lead_group()
             return run()
 
         hooks.before_fork.run()
         pid = processes.fork(child)
-        processes.lead_group(pid)
+        if self._own_groups:
+            processes.lead_group(pid)
         return pid
 
     def forget(self, assignment: Assignment) -> None:

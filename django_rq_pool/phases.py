@@ -15,6 +15,11 @@ INFO = signal.Signals(getattr(signal, "SIGINFO", 29))
 """The signal that asks for a report; Linux has no SIGINFO and uses its number 29."""
 
 
+def name_of(signum: signal.Signals) -> str:
+    """What people call a signal."""
+    return "INFO" if signum == INFO else signum.name.removeprefix("SIG")
+
+
 class Phase(Enum):
     """What the manager is doing; ``value`` is what it says in the log."""
 

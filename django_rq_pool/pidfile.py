@@ -18,6 +18,7 @@ from pathlib import Path
 from . import processes
 from .folders import make_folder_of
 from .others import is_manager
+from .problems import StartError
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -25,7 +26,7 @@ _LONGEST = 32
 """Bytes that a pid and the space around it may take; what is longer is something else."""
 
 
-class PidFileError(Exception):
+class PidFileError(StartError):
     """The pid file cannot be had; the text says why, and what would help."""
 
 

@@ -37,6 +37,21 @@ class Wanted:
 
 
 @dataclass(frozen=True)
+class Habits:
+    """How a pool goes about it.
+
+    Attributes:
+        burst: a worker that has finished is not replaced.
+        patience: seconds that an immediate stop may take.
+        spawn_delay: seconds between two forks.
+    """
+
+    burst: bool = False
+    patience: float = IMMEDIATE_STOP_GRACE
+    spawn_delay: float = 0.0
+
+
+@dataclass(frozen=True)
 class Fork:
     """Make a worker for this group, at this place in it."""
 
@@ -100,8 +115,7 @@ def make_plan(
     backoffs: Mapping[str, Backoff],
     busy: Container[int],
     now: float,
-    burst: bool = False,
-    patience: float = IMMEDIATE_STOP_GRACE,
+    habits: Habits = Habits(),
 ) -> Plan:
     """Compares what is wanted with what there is.
 
@@ -112,15 +126,14 @@ def make_plan(
         backoffs: by group name; a group without one has had no failure.
         busy: pids of the workers that run a job.
         now: monotonic clock, seconds.
-        burst: a worker that has finished is not replaced.
-        patience: seconds that an immediate stop may take.
+        habits: how the pool goes about it.
     """
-    planner = _Planner(roster, backoffs, busy, now, patience)
+    planner = _Planner(roster, backoffs, busy, now, habits)
     planner.account()
     wanting = False
     if phase is Phase.RUNNING:
         for want in wanted:
-            done = roster.finished[want.group] if burst else 0
+            done = roster.finished[want.group] if habits.burst else 0
             planner.wanted[want.group] = replace(want, workers=max(0, want.workers - done))
         planner.keep()
         wanting = any(want.workers for want in planner.wanted.values())
@@ -133,7 +146,7 @@ def make_plan(
         planner.stop(roster.workers(), Stop.GRACEFUL)
     if phase in STOPS:
         planner.hurry_accountants(kill=phase is Phase.TERMINATING)
-    may_end = phase in STOPS or (phase is Phase.RUNNING and burst and not wanting)
+    may_end = phase in STOPS or (phase is Phase.RUNNING and habits.burst and not wanting)
     return planner.plan(finished=phase is Phase.LEAVING or (may_end and roster.is_empty()))
 
 
@@ -144,13 +157,14 @@ class _Planner:
         backoffs: Mapping[str, Backoff],
         busy: Container[int],
         now: float,
-        patience: float,
+        habits: Habits,
     ) -> None:
         self.roster = roster
         self.backoffs = backoffs
         self.busy = busy
         self.now = now
-        self.patience = patience
+        self.patience = habits.patience
+        self.spawn_delay = habits.spawn_delay
         self.wanted: dict[str, Wanted] = {}
         self.actions: list[Action] = []
         self.due: float | None = None
@@ -166,7 +180,7 @@ class _Planner:
         have: dict[str, list[WorkerRecord]] = {name: [] for name in self.wanted}
         for record in self.roster.workers():
             have.setdefault(record.group, []).append(record)
-        forks_left = FORKS_PER_TURN
+        forks_left = 1 if self.spawn_delay else FORKS_PER_TURN
         for name, records in have.items():
             want = self.wanted.get(name, Wanted(name, 0))
             staying = sorted((each for each in records if each.stop is None), key=self.usefulness)
@@ -233,6 +247,9 @@ class _Planner:
         backoff = self.backoffs.get(group, Backoff())
         if self.now < backoff.not_before:
             self.wake_at(backoff.not_before)
+            return 0
+        if self.now < self.roster.forked_at + self.spawn_delay:
+            self.wake_at(self.roster.forked_at + self.spawn_delay)
             return 0
         # A group that fails sends one worker ahead. The rest follow when it is ready, or, where
         # workers crashed after that, when it has survived.

@@ -79,6 +79,7 @@ class Roster:
             before which it shall not be tried (again).
         accountants: at work.
         finished: how many workers of each group have finished in burst mode.
+        forked_at: when the latest worker was forked.
     """
 
     def __init__(self) -> None:
@@ -87,6 +88,7 @@ class Roster:
         self.unaccounted: dict[int, float] = {}
         self.accountants: dict[int, Accountant] = {}
         self.finished: Counter[str] = Counter()
+        self.forked_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -106,6 +108,7 @@ class Roster:
 
     def add(self, record: WorkerRecord) -> None:
         self._workers[record.pid] = record
+        self.forked_at = max(self.forked_at, record.forked_at)
 
     def mark_ready(self, pid: int, now: float) -> WorkerRecord | None:
         """Notes that a worker listens; None when the pid is no worker or was ready before."""

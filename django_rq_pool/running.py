@@ -21,7 +21,7 @@ from rq.job import Job
 from rq.timeouts import HorseMonitorTimeoutException
 from rq.utils import now as utc_now
 
-from . import TermException, accounting, processes
+from . import TermException, accounting, clients, processes
 from .accounting import IN_FLIGHT_KEY
 from .berth import REDIS_RETRY, UNREACHABLE
 from .connections import close_connections, renew_connections
@@ -131,6 +131,7 @@ class RunsJobs(Member):
         if os.getppid() != worker_pid:
             os._exit(1)
         self._release_redis()
+        clients.keep_driver_quiet(self.connection)
         super().main_work_horse(job, queue)
 
     def _release_redis(self) -> None:

@@ -194,6 +194,12 @@ class Pool:
 
     # What is done to it
 
+    def become_daemon(self) -> Pool:
+        """Waits until the command has started a daemon; the log is the daemon's from here on."""
+        assert self.process.wait(DEADLINE) == 0, self.text()
+        self.log = self.cwd / "log" / "rqpool.stdout.log"
+        return self
+
     def send(self, signum: int) -> Pool:
         os.kill(self.manager_pid, signum)
         return self

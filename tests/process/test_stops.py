@@ -27,7 +27,7 @@ def test_quit_finishes_the_job_in_flight_and_takes_no_other(start_pool, enqueue,
     second = enqueue("high", "note", "trace", "second")
 
     pool.send(signal.SIGQUIT)
-    pool.expect("signal SIGQUIT")
+    pool.expect("signal QUIT")
     valkey.rpush("gate:open", 1)
 
     assert pool.wait() == 0
@@ -82,7 +82,7 @@ def test_a_stop_can_be_made_harder(start_pool, enqueue, valkey, harder):
     running(valkey, "gate")
 
     pool.send(signal.SIGQUIT)
-    pool.expect("signal SIGQUIT")
+    pool.expect("signal QUIT")
     assert pool.stop(harder) == 0
 
 

@@ -247,3 +247,8 @@ class FailsToBoot(Worker):
 class CrashesWhenReady(Worker):
     def run_maintenance_tasks(self):
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class DiesAtBoot(Worker):
+    def __init__(self, *args, **kwargs):
+        os.kill(os.getpid(), signal.SIGSEGV)

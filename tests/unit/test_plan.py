@@ -23,6 +23,7 @@ from django_rq_pool.plan import (
     AskAccountant,
     EndHorse,
     Fork,
+    Habits,
     Plan,
     Wanted,
     make_plan,
@@ -83,13 +84,15 @@ def plan(
     accountants: tuple[Accountant, ...] = (),
     patience: float = IMMEDIATE_STOP_GRACE,
     generation: int = 0,
+    spawn_delay: float = 0.0,
 ) -> Plan:
     roster = roster_of(*records, orphans=orphans)
     roster.finished.update(finished or {})
     roster.unaccounted.update(unaccounted or {})
     roster.accountants.update({each.pid: each for each in accountants})
     wanted = wanted_of(counts or {}, generation)
-    return make_plan(phase, wanted, roster, backoffs or {}, busy, now, burst, patience)
+    habits = Habits(burst, patience, spawn_delay)
+    return make_plan(phase, wanted, roster, backoffs or {}, busy, now, habits)
 
 
 def actions(*records: WorkerRecord, **more) -> list[Action]:
@@ -497,6 +500,18 @@ def test_surplus_is_asked_in_a_turn_however_many_forks_there_are():
     surplus = worker(1, "low")
     asked = actions(surplus, counts={"high": FORKS_PER_TURN + 1, "low": 0})
     assert asked[-1] == Ask(1, Stop.GRACEFUL)
+
+
+# A delay between forks
+
+
+def test_with_a_delay_one_worker_is_forked_and_the_next_not_before_its_time():
+    assert actions(counts={"high": 2, "low": 1}, spawn_delay=0.5) == [Fork("high", 1)]
+    just_forked = replace(worker(1, ready=False), forked_at=NOW)
+    waiting = plan(just_forked, counts={"high": 2}, spawn_delay=0.5)
+    assert waiting == Plan((), due=NOW + 0.5, finished=False)
+    later = actions(just_forked, counts={"high": 2}, spawn_delay=0.5, now=NOW + 0.5)
+    assert later == [Fork("high", 2)]
 
 
 # Another generation
