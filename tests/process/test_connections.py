@@ -201,9 +201,15 @@ def test_no_socket_but_the_pair_of_the_reports_is_held_by_two_processes(
     os.kill(int(pool.expect(r"worker (\d+) of foo ready$")[0][1]), signal.SIGKILL)
     pool.expect_ready(5)
 
-    sockets = Sockets(pool)
     # The two horses and the worker that has none; the horses' workers and the new one.
-    assert Counter(sockets.kinds.values()) == {"manager": 1, "at work": 3, "waiting": 3}
+    expected = {"manager": 1, "at work": 3, "waiting": 3}
+
+    def all_there() -> Sockets:
+        sockets = Sockets(pool)
+        assert Counter(sockets.kinds.values()) == expected  # the accountant has left
+        return sockets
+
+    sockets = eventually(all_there)
     assert sockets.shared() == {}
     assert len(sockets.reports) == 2
     # Each has a connection of its own to Redis, to the cache and to a database that is no file.
