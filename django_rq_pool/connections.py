@@ -6,7 +6,6 @@ manager had open is opened; everything else stays as lazy as Django has it.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -52,16 +51,18 @@ def _close_pool(connection: Any) -> None:
 
 
 def _close_caches() -> None:
-    for cache in caches.all(initialized_only=True):
-        _close("a cache", cache.close)
-        if isinstance(cache, RedisCache) and "_cache" in vars(cache):
-            # Its close() does nothing, and to drop it leaves its sockets to the garbage collector.
-            for pool in cache._cache._pools.values():  # type: ignore[attr-defined]  # its own
-                _close("a cache", pool.disconnect)
     for alias in caches:
-        # Others, such as pylibmc's, are closed by being dropped; the next use makes a new one.
-        with contextlib.suppress(AttributeError):  # this one was never used
-            del caches[alias]
+        cache = getattr(caches._connections, alias, None)  # type: ignore[attr-defined]
+        if cache is None:
+            continue  # it was never used, and caches[alias] would make it
+        what = f"cache {alias!r}"
+        _close(what, cache.close)
+        if not isinstance(cache, RedisCache):
+            del caches[alias]  # what close() has left open may go with the object
+        elif "_cache" in vars(cache):
+            # Its close() does nothing, and to drop it leaves its sockets to the garbage collector.
+            for pool in cache._cache._pools.values():  # type: ignore[attr-defined]
+                _close(what, pool.disconnect)
 
 
 def _close(what: str, close: Callable[[], object]) -> None:
@@ -81,7 +82,7 @@ def renew_connections() -> None:
     for connection in connections.all(initialized_only=True):
         _close(f"database {connection.alias!r}", connection.close_if_unusable_or_obsolete)
     for cache in caches.all(initialized_only=True):
-        _close("a cache", cache.close)
+        _close("cache", cache.close)
 
 
 class ManagerConnections:

@@ -200,6 +200,33 @@ def talk_and_fail(text: str) -> None:
     fail()
 
 
+def trade(number: int) -> int:
+    """Writes a row, which may be there from a run that was cut short, reads it, uses the cache."""
+    from django.core.cache import cache
+
+    from shop.models import Order
+
+    Order.objects.update_or_create(number=number, defaults={"shipped": True})
+    cache.set(f"order-{number}", Order.objects.get(number=number).shipped)
+    assert cache.get(f"order-{number}") is True
+    return number
+
+
+def trade_and_hold(number: int, gate: str) -> None:
+    """Holds with a database and a cache that are open."""
+    trade(number)
+    hold(gate)
+
+
+def backend() -> int:
+    """Which of the server's processes a job talks to."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return cursor.fetchone()[0]
+
+
 class TalkingWorker(Worker):
     """Prints before each job, likewise."""
 
