@@ -90,7 +90,6 @@ class State:
         seen_at: when it was last observed, or None.
         waiting: how many jobs waited then.
         busy: how many of this pool's workers were busy then.
-        begun: how many jobs they had begun since the observation before.
         growths: by how many jobs a second the queues grew, at the last three observations.
         run_time: mean run time of a job in seconds, or None while none is known.
         demand: how many workers of all the pools there was work for, averaged over the target.
@@ -100,12 +99,12 @@ class State:
         fell_at: when it last let one go.
         patience: seconds after a rise before it lets one go.
         active_at: when it last saw a job.
+        stuck_since: since when its idle workers have taken none of the jobs that wait, or None.
     """
 
     seen_at: float | None = None
     waiting: int = 0
     busy: int = 0
-    begun: int = 0
     growths: tuple[float, float, float] = (0.0, 0.0, 0.0)
     run_time: float | None = None
     demand: float = 0.0
@@ -115,6 +114,7 @@ class State:
     fell_at: float = -math.inf
     patience: float = PATIENCE
     active_at: float = -math.inf
+    stuck_since: float | None = None
 
     @property
     def growth(self) -> float:
@@ -157,17 +157,19 @@ def learn(state: State, seen: Observation, target: float, now: float) -> State:
         load = _average(state.load, work, past, memory)
     begun = max(0, seen.ended + seen.mine.busy - state.busy)
     active = seen.waiting or seen.mine.busy or begun or state.seen_at is None
+    stuck = seen.waiting and seen.mine.busy < seen.mine.count and not begun
+    since = now if state.stuck_since is None else state.stuck_since
     return replace(
         state,
         seen_at=now,
         waiting=seen.waiting,
         busy=seen.mine.busy,
-        begun=begun,
         growths=growths,
         run_time=run_time,
         demand=demand,
         load=load,
         active_at=now if active else state.active_at,
+        stuck_since=since if stuck else None,
     )
 
 

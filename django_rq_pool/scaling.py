@@ -22,6 +22,9 @@ SOON = 4
 """Times the patience."""
 QUIET = 30.0
 """Seconds without any job before the last worker of all is let go."""
+HOPELESS = 60.0
+"""Seconds in which idle workers take none of the jobs that wait before they are let go too, all but
+one: that one shows when jobs are taken again."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def decide(target: float, seen: Observation, state: State, now: float) -> tuple[
     worker is let go if the others have room for its work.
 
     Idle workers that take none of the waiting jobs (a queue is suspended, a pool is paused, workers
-    do not boot) are a reason to leave the count alone: more of them would not help.
+    do not boot, a scheduler is missing) are a reason to add none: more of them would not help.
 
     Args:
         target: how long a job may wait, in seconds.
@@ -90,6 +93,8 @@ def decide(target: float, seen: Observation, state: State, now: float) -> tuple[
         step, unless = _rise(lack, seen, state, now)
         count, why = count + step, f"{_lateness(seen, target, wait)}{unless}"
         state = _risen(state, step, now) if step else state
+        if count > bounds.min and _is_hopeless(seen, state, now):
+            count, state = count - 1, _fallen(state, now)
     elif seen.oldest > target:
         why = f"oldest job {seen.oldest:.1f} s, but the queue shortens"
     elif count > bounds.min and _may_fall(seen, state, target, wait, now):
@@ -104,7 +109,7 @@ def decide(target: float, seen: Observation, state: State, now: float) -> tuple[
         _need(lack, seen, state),
         coming,
         state.run_time,
-        _is_stuck(seen, state),
+        state.stuck_since is not None,
         why,
     )
 
@@ -115,14 +120,10 @@ def _rise(lack: int, seen: Observation, state: State, now: float) -> tuple[int, 
         return 0, ", and more are not allowed"
     if now - state.rose_at < LEAD:
         return 0, ", and new workers are on their way"
-    if _is_stuck(seen, state):
+    if state.stuck_since is not None:
         return 0, ", but idle workers take none"
     step = part_of(lack, seen.mine, seen.others)
     return step, "" if step else ", and other hosts come first"
-
-
-def _is_stuck(seen: Observation, state: State) -> bool:
-    return seen.waiting > 0 and seen.mine.busy < seen.mine.count and not state.begun
 
 
 def _risen(state: State, step: int, now: float) -> State:
@@ -143,13 +144,24 @@ def _may_fall(
     seen: Observation, state: State, target: float, wait: float | None, now: float
 ) -> bool:
     """Whether this pool lets a worker go."""
-    if now - state.rose_at < state.patience or now - state.fell_at < state.patience / 3:
+    if not _has_been_patient(state, now):
         return False
     if seen.mine.busy >= seen.mine.count or (wait or 0.0) > target / 2:
         return False
     if seen.count == 1:
         return now - state.active_at >= QUIET
     return lets_go(seen.count - max(1, state.fitting), seen.mine, seen.others)
+
+
+def _is_hopeless(seen: Observation, state: State, now: float) -> bool:
+    """Whether this pool lets a worker go though jobs wait."""
+    if state.stuck_since is None or now - state.stuck_since < HOPELESS:
+        return False
+    return seen.mine.count - seen.mine.busy > 1 and _has_been_patient(state, now)
+
+
+def _has_been_patient(state: State, now: float) -> bool:
+    return now - state.rose_at >= state.patience and now - state.fell_at >= state.patience / 3
 
 
 def _need(lack: int, seen: Observation, state: State) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from django_rq_pool.demand import LEAD, PATIENCE, Observation, State
 from django_rq_pool.options import Bounds
 from django_rq_pool.peers import SMALL_STEP, Peer
-from django_rq_pool.scaling import LONGEST_PATIENCE, QUIET, decide
+from django_rq_pool.scaling import HOPELESS, LONGEST_PATIENCE, QUIET, decide
 from simulation import BOOT, LOOK, SCENARIOS, Change, Job, World, at_random, stream
 
 TARGET = 5.0
@@ -97,9 +97,13 @@ def test_jobs_that_never_end_take_the_pool_to_its_maximum_where_it_stays():
     assert counts(world, 20, 300) == [10] * 280
 
 
-def test_jobs_that_nobody_may_take_change_nothing():
+def test_jobs_that_nobody_may_take_add_no_worker_and_leave_one_idle_in_the_end():
     world = SCENARIOS["suspended"].run()
-    assert not [change for change in world.changes if 50 <= change.time < 150]
+    before = counts(world, 49, 51)[0]
+    assert counts(world, 50, 50 + HOPELESS) == [before] * int(HOPELESS)
+    assert [change.after for change in world.changes if 50 <= change.time < 150] == list(
+        range(before - 1, 0, -1)
+    )
     suspended = SCENARIOS["suspended"].world().run(149)
     assert "idle workers take none" in str(suspended.hosts[0].decision)
     assert [change for change in rises(world) if 150 <= change.time < 155]
@@ -109,7 +113,8 @@ def test_workers_that_do_not_boot_are_not_joined_by_more():
     world = World(stream(lambda time: 2.0, 0.5, 100), Bounds(1, 10), boot=math.inf).run(100)
     assert world.changes == []
     asleep = World(stream(lambda time: 2.0, 0.5, 100), Bounds(0, 10), boot=math.inf).run(100)
-    assert [(change.before, change.after) for change in asleep.changes] in [[(0, 1)], [(0, 2)]]
+    assert len(rises(asleep)) == 1
+    assert counts(asleep, 90, 100) == [1] * 10
 
 
 @pytest.mark.parametrize("takes", [0.05, 0.2])
@@ -404,6 +409,16 @@ def test_a_worker_is_not_let_go_when_the_others_would_be_too_full():
         # At the same moment, so that nothing of the load is forgotten.
         state = replace(KNOWN, busy=0, demand=0.0, load=load, seen_at=101.0)
         assert decide(TARGET, observe(4, 0), state, 101.0)[1].count == count
+
+
+def test_where_jobs_wait_that_nobody_takes_one_idle_worker_stays_to_show_when_it_ends():
+    since = replace(KNOWN, waiting=3, stuck_since=100.0 - HOPELESS)
+    for count, busy, then in ((8, 0, 7), (8, 6, 7), (8, 7, 8), (2, 0, 1), (1, 0, 1)):
+        state = replace(since, busy=busy)
+        seen = observe(count, busy, Bounds(0, 10), waiting=3, oldest=99.0)
+        assert decide(TARGET, seen, state, 101.0)[1].count == then
+        sooner = replace(state, stuck_since=99.0)
+        assert decide(TARGET, seen, sooner, 101.0)[1].count == count
 
 
 def test_a_rise_is_followed_by_no_fall_for_a_while():
