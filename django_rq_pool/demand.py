@@ -88,6 +88,11 @@ class Observation:
         return self.mine.busy + sum(pool.busy for pool in self.others)
 
     @property
+    def most(self) -> int:
+        """How many workers all the pools may give the group."""
+        return self.mine.bounds.max + sum(pool.bounds.max for pool in self.others)
+
+    @property
     def served(self) -> bool:
         """Whether anybody serves the queues, or will in a moment."""
         return self.live > 0 or self.count > 0
@@ -161,9 +166,13 @@ def learn(state: State, seen: Observation, target: float, now: float) -> State:
         took = max(seen.run_seconds / seen.ended, _SHORTEST)
         keep = 0.0 if run_time is None else (1 - 1 / _RUN_TIME_JOBS) ** seen.ended
         run_time = keep * (run_time or 0.0) + (1 - keep) * took
-    # Where jobs are shorter than the target, one worker is enough for several that wait.
-    share = 1.0 if run_time is None else min(1.0, run_time / target)
-    work = seen.busy + seen.waiting * share
+    begun = max(0, seen.ended + seen.mine.busy - state.busy)
+    stuck = seen.waiting > 0 and seen.mine.busy < seen.mine.count and not begun
+    work = float(seen.busy)
+    if not stuck:
+        # Where jobs are shorter than the target, one worker is enough for several that wait.
+        share = 1.0 if run_time is None else min(1.0, run_time / target)
+        work = min(work + seen.waiting * share, max(work, seen.most))
     growths, demand, load = state.growths, work, work
     if state.seen_at is not None:
         past = max(0.0, now - state.seen_at)
@@ -172,9 +181,7 @@ def learn(state: State, seen: Observation, target: float, now: float) -> State:
         memory = min(max(MEMORY, MEMORY_JOBS * (run_time or 0.0)), LONGEST_MEMORY)
         demand = _average(state.demand, work, past, target)
         load = _average(state.load, work, past, memory)
-    begun = max(0, seen.ended + seen.mine.busy - state.busy)
     active = seen.waiting or seen.mine.busy or begun or state.seen_at is None
-    stuck = seen.waiting and seen.mine.busy < seen.mine.count and not begun
     since = now if state.stuck_since is None else state.stuck_since
     return replace(
         state,

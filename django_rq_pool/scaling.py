@@ -128,7 +128,7 @@ def _rise(lack: int, seen: Observation, state: State, now: float) -> tuple[int, 
 
 def _risen(state: State, step: int, now: float) -> State:
     patience = state.patience
-    if now - state.fell_at < SOON * patience:
+    if state.rose_at < state.fell_at and now - state.fell_at < SOON * patience:
         patience = min(2 * patience, LONGEST_PATIENCE)
     return replace(state, rose_at=now, rose_by=step, patience=patience)
 
