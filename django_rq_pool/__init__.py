@@ -5,7 +5,7 @@ Importable without configured settings; what needs them is imported when it is c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from .throttled import Throttled
 
@@ -23,13 +23,14 @@ class TermException(BaseException):
 
 
 def run_pool(
-    counts: Mapping[str, object] | None = None,
+    counts: Mapping[str, object] | str | Callable[[str | None], object] | None = None,
     *,
     name: str | None = None,
     environment: str | None = None,
     burst: bool = False,
     preload: Iterable[str] | None = None,
     term: str = "immediate",
+    strict_fork: bool = False,
 ) -> int:
     """Runs a pool in this process until a signal ends it, as ``manage.py rqpool`` does.
 
@@ -37,8 +38,8 @@ def run_pool(
     starts threads or opens sockets: workers are forked from this process as it is then.
 
     Args:
-        counts: the counts, in the grammar of the setting ``RQ_POOL``; None looks for them where
-            the command does.
+        counts: the counts, in a form that the setting ``RQ_POOL`` may have: a mapping, the path of
+            a YAML file, or a loader; None looks for them where the command does.
         name: the name of the pool; None takes the project's.
         environment: the section of the counts that overrides the others; None asks
             ``RQ_POOL_ENV``, then ``DJANGO_ENV``.
@@ -46,17 +47,21 @@ def run_pool(
         preload: modules to import before the first fork; None takes ``RQ_POOL_PRELOAD``.
         term: what TERM means: ``immediate``, ``graceful-wait`` or ``graceful``, as the command's
             options of these names.
+        strict_fork: refuse to start when the manager has threads or open sockets, which a fork
+            does not bear, instead of warning.
 
     Returns:
         An exit status: 0 when the pool was told to end, or has finished in burst mode.
 
     Raises:
-        django_rq_pool.problems.CountsError: the counts cannot be used. Nothing was started.
+        django_rq_pool.problems.StartError: the counts cannot be used, or ``strict_fork`` refuses.
+            Nothing was started.
     """
     from . import conf, pool
     from .phases import TermPolicy
 
-    configuration = conf.configure(
-        counts=counts, name=name, environment=environment, term=TermPolicy(term)
+    policy = TermPolicy(term)
+    return pool.run(
+        lambda: conf.configure(counts=counts, name=name, environment=environment, term=policy),
+        pool.Manner(burst=burst, preload=preload, strict_fork=strict_fork),
     )
-    return pool.run(configuration, burst=burst, preload=preload)

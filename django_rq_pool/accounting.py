@@ -22,7 +22,7 @@ from rq.exceptions import AbandonedJobError, NoSuchJobError
 from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job, JobStatus
 from rq.job_lifecycle import call_exception_handlers
-from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 from rq.utils import as_text
 from rq.utils import now as utc_now
 from rq.worker import BaseWorker
@@ -237,7 +237,7 @@ def _end(worker: RunsJobs, execution: Execution, cause: str) -> None:
             _drop(worker, execution, "", pipeline)
             pipeline.execute()
         return
-    if job.get_status(refresh=False) not in _UNSETTLED:
+    if not _is_unsettled(worker, job):
         with worker.connection.pipeline() as pipeline:
             _drop(worker, execution, job.origin, pipeline)
             pipeline.execute()
@@ -251,6 +251,15 @@ def _end(worker: RunsJobs, execution: Execution, cause: str) -> None:
     job.ended_at = utc_now()
     worker.executions[execution.id] = execution
     worker.fail_cut_short(job, queue, execution, cause)
+
+
+def _is_unsettled(worker: RunsJobs, job: Job) -> bool:
+    """Whether the job of an open execution needs settling. RQ makes a job that is to be retried
+    after a while a scheduled one first, and puts it in the registry in the next transaction."""
+    status = job.get_status(refresh=False)
+    if status == JobStatus.SCHEDULED:
+        return job.id not in ScheduledJobRegistry(job.origin, connection=worker.connection)
+    return status in _UNSETTLED
 
 
 def tell_failure(worker: RunsJobs, job: Job) -> None:

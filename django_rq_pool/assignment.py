@@ -17,6 +17,7 @@ from .lifeline import Lifeline
 from .phases import StopRules
 from .reports import Reports
 from .scoreboard import Slot
+from .survey import SurveyLine
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class Assignment:
         number: its place in the group, from 1.
         name: its name in Redis.
         burst: leave when the queues are empty.
+        paused: take no job until CONT.
         rules: what signals mean to it.
         slot: where it shows what it is doing.
         reports: where it tells the manager what happens to it.
         lifeline: ends when the manager does.
+        reopen_logs: reopens the log files of the process it is called in.
     """
 
     pool: str
@@ -40,10 +43,12 @@ class Assignment:
     number: int
     name: str
     burst: bool
+    paused: bool
     rules: StopRules
     slot: Slot
     reports: Reports
     lifeline: Lifeline
+    reopen_logs: Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,19 @@ is called."""
 
 RunAccountant = Callable[[Casualty], int]
 """Accounts for a dead worker, likewise."""
+
+RunSurveyor = Callable[[SurveyLine, Lifeline], int]
+"""Loads the counts, likewise."""
+
+
+@dataclass(frozen=True)
+class Lives:
+    """What the processes do that a manager forks."""
+
+    worker: RunWorker
+    accountant: RunAccountant
+    surveyor: RunSurveyor
+
 
 _NAME_CHARACTERS = string.ascii_letters + string.digits + "_-,.:@+*"
 

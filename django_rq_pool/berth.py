@@ -11,13 +11,12 @@ import os
 import signal
 from types import FrameType
 
-from django_rq.queues import get_queues
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, TimeoutError
 from redis.retry import Retry
 
-from . import unix_signals
+from . import clients, unix_signals
 from .assignment import Assignment
 from .groups import QueueGroup
 from .phases import TermPolicy
@@ -59,6 +58,7 @@ class Berth:
         self.immediately = False
         self.end_job = False
         self.paused = False
+        self._pause(assignment.paused)
         self._lost = False
         self._probe: Redis | None = None
         self._inbox = unix_signals.SignalInbox(WORKER_SIGNALS)
@@ -86,14 +86,18 @@ class Berth:
         for signum in self._inbox.take():
             if signum == signal.SIGUSR1:
                 self.end_job = True
-            elif signum == signal.SIGUSR2:
-                self.paused = True
-            elif signum == signal.SIGCONT:
-                self.paused = False
-            elif signum != signal.SIGHUP:
+            elif signum in (signal.SIGUSR2, signal.SIGCONT):
+                self._pause(signum == signal.SIGUSR2)
+            elif signum == signal.SIGHUP:
+                self.assignment.reopen_logs()
+            else:
                 self.stopping = True
                 if self._is_immediate(signum):
                     self.immediately = True
+
+    def _pause(self, paused: bool) -> None:
+        self.paused = paused
+        self.slot.pause(paused)
 
     def _is_immediate(self, signum: signal.Signals) -> bool:
         if signum == signal.SIGTERM:
@@ -150,6 +154,6 @@ def _shrug(signum: int, frame: FrameType | None) -> None:
 
 def probe(group: QueueGroup) -> Redis:
     """A client for asking whether a group's Redis is there; it answers at once, without retries."""
-    redis: Redis = get_queues(group.queues[0])[0].connection
+    redis = clients.client(group)
     redis.set_retry(Retry(NoBackoff(), 0))
     return redis

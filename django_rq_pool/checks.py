@@ -24,7 +24,7 @@ def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         configuration = conf.configure()
     except CountsError as error:
         return [message(problem) for problem in error.problems]
-    if configuration.source == loaders.NOTHING.name:
+    if configuration.source is loaders.NOTHING:
         return []  # the counts may be given on the command line only
     return [message(problem) for problem in configuration.warnings]
 

@@ -19,7 +19,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import resolve_serializer
 
-from . import loaders
+from . import loaders, unix_signals
 from .groups import Counts, QueueGroup, parse_counts
 from .phases import StopRules, TermPolicy
 from .problems import CountsError, Kind, Problem
@@ -27,6 +27,9 @@ from .worker import unfit
 
 TERM_TIMEOUT = 4.0
 """Seconds that a job has to clean up under TERM_CHILD; resque-pool's default."""
+
+LOADER_LIMIT = 5.0
+"""Seconds that a loader may take."""
 
 ENVIRONMENT_VARIABLES = ("RQ_POOL_ENV", "DJANGO_ENV")
 
@@ -37,7 +40,7 @@ class Configuration:
 
     Attributes:
         name: the name of the pool.
-        source: where the counts came from.
+        source: where the counts come from.
         environment: the environment asked for, or None.
         groups: the queue groups wanted.
         warnings: what is odd about the counts and does not prevent them.
@@ -46,7 +49,7 @@ class Configuration:
     """
 
     name: str
-    source: str
+    source: loaders.Source
     environment: str | None
     groups: tuple[QueueGroup, ...]
     warnings: tuple[Problem, ...]
@@ -56,7 +59,7 @@ class Configuration:
 
 def configure(
     *,
-    counts: Mapping[str, object] | None = None,
+    counts: object = None,
     command_line: Sequence[str] = (),
     config: str | None = None,
     environment: str | None = None,
@@ -66,7 +69,8 @@ def configure(
     """Finds the counts, parses them and checks that what they name can be imported.
 
     Args:
-        counts: stands in for the setting ``RQ_POOL``, and comes before everything else.
+        counts: stands in for the setting ``RQ_POOL``, of which it has the forms, and comes before
+            everything else.
         command_line, config: see `loaders.find_source`.
         environment: see `find_environment`.
         name: the name of the pool, else the project's.
@@ -77,12 +81,12 @@ def configure(
     """
     environment = find_environment(environment)
     problems: list[Problem] = []
-    source, parsed = loaders.NOTHING, Counts(())
+    source, loaded = loaders.NOTHING, Counts(())
     try:
-        source, parsed = _counts(counts, command_line, config, environment)
+        source = _source(counts, command_line, config)
+        loaded = load(source, environment)
     except CountsError as error:
         problems += error.problems
-    problems += (problem for group in parsed.groups for problem in _imports(group, source.name))
     preload = getattr(settings, "RQ_POOL_PRELOAD", ())
     if not isinstance(preload, (list, tuple)):
         problems.append(
@@ -101,33 +105,41 @@ def configure(
         raise CountsError(*problems)
     return Configuration(
         name or project_name(),
-        source.name,
+        source,
         environment,
-        parsed.groups,
-        (*parsed.warnings, *_dyno_warnings(term)),
+        loaded.groups,
+        (*loaded.warnings, *_dyno_warnings(term)),
         StopRules(term, term_child),
         tuple(preload),
     )
 
 
-def _counts(
-    counts: Mapping[str, object] | None,
-    command_line: Sequence[str],
-    config: str | None,
-    environment: str | None,
-) -> tuple[loaders.Source, Counts]:
+def _source(counts: object, command_line: Sequence[str], config: str | None) -> loaders.Source:
     if counts is not None:
-        source = loaders.Source("counts", lambda environment: counts)
-    else:
-        setting = getattr(settings, loaders.SETTING, None)
-        source = loaders.find_source(setting, command_line=command_line, config=config)
-    parsed = parse_counts(
-        source.load(environment),
-        source=source.name,
-        environment=environment,
-        queues=queue_connections(),
+        return loaders.source_of(counts, "counts")
+    setting = getattr(settings, loaders.SETTING, None)
+    return loaders.find_source(setting, command_line=command_line, config=config)
+
+
+def load(source: loaders.Source, environment: str | None) -> Counts:
+    """Loads the counts, parses them and checks that what they name can be imported.
+
+    Args:
+        source: where they come from.
+        environment: the section that overrides the others, or None.
+
+    Raises:
+        CountsError: with every problem found. What a loader raised is its cause.
+    """
+    with unix_signals.time_limit(LOADER_LIMIT, f"the loader took longer than {LOADER_LIMIT:g} s"):
+        mapping = source.load(environment)
+    counts = parse_counts(
+        mapping, source=source.name, environment=environment, queues=queue_connections()
     )
-    return source, parsed
+    problems = [problem for group in counts.groups for problem in _imports(group, source.name)]
+    if problems:
+        raise CountsError(*problems)
+    return counts
 
 
 def find_environment(asked: str | None) -> str | None:

@@ -1,315 +1,299 @@
 """The manager: one loop that waits, reaps, plans and acts.
 
-Rule of the room: it decides nothing that plan, phases or backoff can decide, knows nothing of RQ,
-starts no thread, and never sleeps or blocks but in the one wait at the end of a turn.
+Rule of the room: it decides nothing that plan or phases can decide, knows nothing of RQ, starts no
+thread, and never sleeps or blocks but in the one wait at the end of a turn.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import random
 import signal
-from collections.abc import Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
-from . import phases, processes, unix_signals
-from .assignment import Assignment, Casualty, RunAccountant, RunWorker
-from .backoff import QUICK, Backoff
+from . import hooks, others, phases, processes, unix_signals
+from .crew import Crew
 from .groups import QueueGroup
+from .herald import Herald
+from .hotswap import Succession
 from .nursery import Nursery
-from .phases import Phase, StopRules
-from .plan import (
-    IMMEDIATE_STOP_GRACE,
-    Account,
-    Action,
-    Ask,
-    AskAccountant,
-    Fork,
-    Plan,
-    make_plan,
-)
+from .overview import Activity, age, overview
+from .phases import Order, Phase, StopRules
+from .plan import Fork, Habits, Plan, Wanted, make_plan
 from .reports import Event, Report
-from .roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from .survey import Finding, Survey
 from .troubles import Trouble, Troubles
 
 logger = logging.getLogger("django_rq_pool")
-
-_HOW = {Stop.GRACEFUL: signal.SIGQUIT, Stop.IMMEDIATE: signal.SIGINT, Stop.KILL: signal.SIGKILL}
-"""Never TERM, whose meaning the user may change."""
-
-_ACCOUNT_RETRY = 1.0
-"""Seconds until a fork for an accountant is tried again."""
 
 
 class Manager:
     """Keeps every queue group at its count until a signal ends it.
 
     Args:
-        name: the name of the pool, in titles, logs and workers' names.
-        groups: the queue groups wanted.
-        run_worker: lives a worker's life in a forked process.
-        run_accountant: accounts for a dead worker in a forked process.
+        name: the name of the pool, in titles and logs.
+        groups: the queue groups wanted at first.
+        nursery: where the pool's processes come from.
+        inbox: has caught `phases.OTHER_SIGNALS` since the start.
+        herald: tells those outside how the pool is doing.
         rules: how the pool stops.
-        burst: end when every worker has found its queues empty.
+        habits: how it goes about it.
+        watches_counts: whether the counts are loaded again all the time, and not on HUP only.
+        is_daemon: whether no terminal is there to send WINCH by itself.
+        succession: takes the place of older pools once the start has succeeded, or None.
+        reopen_logs: reopens the log files of the process it is called in.
     """
 
     def __init__(
         self,
         name: str,
         groups: Sequence[QueueGroup],
-        run_worker: RunWorker,
-        run_accountant: RunAccountant,
+        nursery: Nursery,
+        inbox: unix_signals.SignalInbox,
+        herald: Herald,
         *,
         rules: StopRules,
-        burst: bool = False,
+        habits: Habits,
+        watches_counts: bool,
+        is_daemon: bool,
+        succession: Succession | None,
+        reopen_logs: Callable[[], object],
     ) -> None:
         self.name = name
-        self.groups = {group.name: group for group in groups}
-        self.burst = burst
         self.phase = Phase.RUNNING
-        self.roster = Roster()
-        self._rules = rules
-        self._transitions = phases.transitions(rules)
-        self._inbox = unix_signals.SignalInbox(phases.MANAGER_SIGNALS)
-        self._nursery = Nursery(
-            name, self._inbox, run_worker, run_accountant, rules=rules, burst=burst
-        )
-        self._backoffs: dict[str, Backoff] = {}
-        self._assignments: dict[int, Assignment] = {}
-        self._casualties: dict[int, Casualty] = {}
+        self._groups = {group.name: group for group in groups}
+        self._generations: Counter[str] = Counter()
+        self._habits = habits
+        self._watches_counts = watches_counts
+        self._reopen_logs = reopen_logs
+        self._responses = phases.responses(rules, may_hold=is_daemon)
+        self._inbox = inbox
+        inbox.catch(phases.STOP_SIGNALS)
+        self._nursery = nursery
+        self._herald = herald
+        self._succession = succession
+        self._crew = Crew(self._nursery, burst=habits.burst)
+        self._survey = Survey(self._nursery.fork_surveyor, goes_on=watches_counts)
+        self._reloading = False
+        self._paused = False
         self._troubles = Troubles()
         self._titled: list[int] | None = None
+        self._began = processes.monotonic()
+        self._status = 0
 
     def run(self) -> int:
         """Runs the pool until it has ended.
 
         Returns:
-            The exit status of the command: 0, for a pool that was told to end or has finished.
+            The exit status of the command: 0 for a pool that was told to end or has finished, 1
+            for one whose start has failed.
         """
-        processes.adopt_orphans()
         self._show_title()
-        wanted = ", ".join(f"{group.name}={group.workers}" for group in self.groups.values())
-        logger.info("manager %d of pool %s started: %s", os.getpid(), self.name, wanted or "empty")
+        logger.info("manager %d of pool %s started: %s", os.getpid(), self.name, self._counts())
+        if self._watches_counts:
+            self._survey.begin()
         try:
             while not self._turn():
                 pass
         finally:
-            self._inbox.close()
+            self._survey.end()
             self._nursery.close()
+        self._herald.conclude()
         logger.info("manager %d of pool %s finished", os.getpid(), self.name)
-        return 0
+        return self._status
 
     def _turn(self) -> bool:
         """One turn of the loop; True when the pool has ended."""
         for report in self._nursery.reports.take():
             self._heed_report(report)
-        for death in processes.reap(before=self._release_group):
-            self._bury(death)
+        for death in processes.reap(before=self._crew.release_group):
+            self._crew.bury(death)
+            self._survey.bury(death)
         for signum in self._inbox.take():
             self._heed_signal(signum)
-        plan = self._plan()
+        for finding in self._survey.take():
+            self._heed_finding(finding)
+        wanted = self._wanted()
+        plan = self._plan(wanted)
         for action in plan.actions:
-            self._act(action)
+            if isinstance(action, Fork):
+                self._fork(action)
+            else:
+                self._crew.act(action)
         self._show_title()
+        if self._succession is not None:
+            self._succession.look()
         if plan.finished:
             return True
-        if plan.actions:
-            timeout: float | None = 0.0  # what was done may call for more, or may have failed
-        elif plan.due is None:
-            timeout = None
-        else:
-            timeout = max(0.0, plan.due - processes.monotonic())
-        self._inbox.wait([self._nursery.reports.fileno()], timeout)
+        if not self._start_has_failed(wanted):
+            self._inbox.wait(self._filenos(), self._patience(plan))
         return False
 
-    def _plan(self) -> Plan:
+    def _filenos(self) -> list[int]:
+        watched = [self._nursery.reports.fileno(), *self._survey.filenos()]
+        return watched if self._succession is None else [*watched, *self._succession.filenos()]
+
+    def _plan(self, wanted: Sequence[Wanted]) -> Plan:
         return make_plan(
             self.phase,
-            self.groups.values(),
-            self.roster,
-            self._backoffs,
-            {pid for pid, assignment in self._assignments.items() if assignment.slot.busy},
+            wanted,
+            self._crew.roster,
+            self._crew.backoffs,
+            self._crew.busy(),
             processes.monotonic(),
-            self.burst,
-            IMMEDIATE_STOP_GRACE + (self._rules.term_child or 0.0),
+            self._habits,
         )
 
-    # Signals and reports
+    def _wanted(self) -> list[Wanted]:
+        return [
+            Wanted(name, group.workers, self._generations[name])
+            for name, group in self._groups.items()
+        ]
+
+    def _patience(self, plan: Plan) -> float | None:
+        """Seconds until the next turn if nothing happens; None: no such time."""
+        if plan.actions:
+            return 0.0  # what was done may call for more, or may have failed
+        given = [plan.due, self._survey.due, self._herald.due]
+        if self._succession is not None:
+            given.append(self._succession.due)
+        dues = [due for due in given if due is not None]
+        return max(0.0, min(dues) - processes.monotonic()) if dues else None
+
+    def _fork(self, action: Fork) -> None:
+        self._crew.fork(
+            self._groups[action.group],
+            action.number,
+            generation=self._generations[action.group],
+            paused=self._paused,
+        )
+
+    def _start_has_failed(self, wanted: Sequence[Wanted]) -> bool:
+        """Draws the consequence at the moment when the start has succeeded or failed.
+
+        Returns:
+            Whether it has just failed: the pool is to be ended then.
+        """
+        verdict = self._herald.look(
+            self.phase, wanted, self._crew.roster, self._crew.backoffs, processes.monotonic()
+        )
+        if verdict is None:
+            return False
+        if verdict.success:
+            if self._succession is not None:
+                self._herald.take_over(os.getpid())
+                self._succession.begin()
+            self._herald.succeed()
+            return False
+        self._status = 1
+        if self.phase not in phases.STOPS:
+            self.phase = Phase.TERMINATING
+            self._survey.end()
+        return True
+
+    # Signals
 
     def _heed_signal(self, signum: signal.Signals) -> None:
         before = self.phase
-        self.phase = self._transitions[before, signum]
-        if self.phase is before:
-            logger.info("signal %s changes nothing: %s", signum.name, before.value)
+        response = self._responses[before, signum]
+        self.phase = response.phase
+        if response.order is not Order.NOTHING:
+            logger.info("signal %s: %s", phases.name_of(signum), response.order.value)
+        elif self.phase is not before:
+            logger.info("signal %s: %s", phases.name_of(signum), self.phase.value)
         else:
-            logger.info("signal %s: %s", signum.name, self.phase.value)
+            logger.info("signal %s changes nothing: %s", phases.name_of(signum), before.value)
+        if self.phase in phases.STOPS:
+            self._survey.end()
+        if response.order is Order.RELOAD:
+            self._reloading = True
+            self._herald.reloading()
+            self._survey.begin()
+        elif response.order is Order.REOPEN:
+            self._reopen_all_logs()
+        elif response.order is Order.FORWARD:
+            if signum != signal.SIGUSR1:
+                self._paused = signum == signal.SIGUSR2
+            self._crew.tell_workers(signum)
+        elif response.order is Order.REPORT:
+            self._report()
+
+    def _reopen_all_logs(self) -> None:
+        self._reopen_logs()
+        self._crew.tell_workers(signal.SIGHUP)
+
+    def _report(self) -> None:
+        now = processes.monotonic()
+        activities = {
+            pid: Activity(each.slot.job_id, each.slot.paused, processes.memory(pid))
+            for pid, each in self._crew.assignments().items()
+        }
+        title = (
+            f"manager {os.getpid()} of pool {self.name}: {self.phase.value}"
+            f"{', paused' if self._paused else ''}, {age(now - self._began)} old"
+        )
+        lines = overview(
+            title, self._wanted(), self._crew.roster, self._crew.backoffs, activities, now
+        )
+        for line in lines:
+            logger.info("%s", line)
+        hooks.siginfo.run(self._crew.roster)
+
+    # Reports and findings
 
     def _heed_report(self, report: Report) -> None:
-        record = self.roster.get(report.pid)
+        record = self._crew.roster.get(report.pid)
         if record is None:
             return
+        group = record.group
         if report.event is Event.READY:
-            self.roster.mark_ready(report.pid, processes.monotonic())
-            self._backoffs[record.group] = self._backoff(record.group).became_ready()
-            self._troubles.end(record.group, Trouble.REDIS)
-            self._troubles.end(record.group, Trouble.BOOT)
-            logger.info("worker %d of %s ready", record.pid, record.group)
+            self._crew.mark_ready(record)
+            self._troubles.end(group, Trouble.REDIS)
+            self._troubles.end(group, Trouble.BOOT)
         elif report.event is Event.BOOT_FAILED:
-            self._troubles.tell(record.group, Trouble.BOOT, report.text)
+            self._troubles.tell(group, Trouble.BOOT, report.text)
         elif report.event is Event.REDIS_LOST:
-            self._troubles.tell(record.group, Trouble.REDIS, report.text)
+            self._troubles.tell(group, Trouble.REDIS, report.text)
         else:
-            self._troubles.end(record.group, Trouble.REDIS)
+            self._troubles.end(group, Trouble.REDIS)
 
-    # Deaths
-
-    def _release_group(self, pid: int) -> None:
-        """Ends what a dead worker left in its process group, such as RQ's scheduler process."""
-        if pid in self.roster:
-            processes.send_group(pid, signal.SIGTERM)
-
-    def _bury(self, death: processes.Death) -> None:
-        orphan = self.roster.release_orphan(death.pid)
-        if orphan is not None:
-            logger.info(
-                "horse %d of %s, whose worker was gone, reaped: %s, job %s",
-                orphan.pid,
-                orphan.group,
-                death,
-                orphan.job_id,
-            )
-        self.roster.accountants.pop(death.pid, None)
-        record = self.roster.remove(death.pid)
-        if record is None:
-            return
-        now = processes.monotonic()
-        assignment = self._assignments.pop(death.pid)
-        slot = assignment.slot
-        logger.log(
-            logging.INFO if death.clean or record.stop is not None else logging.WARNING,
-            "worker %d of %s reaped: %s after %.1f s%s",
-            record.pid,
-            record.group,
-            death,
-            now - record.forked_at,
-            f", running job {slot.job_id}" if slot.busy else "",
-        )
-        horse_pid = slot.horse_pid
-        if horse_pid and not processes.is_our_child(horse_pid):
-            horse_pid = 0  # it has ended, and been collected
-        if horse_pid:
-            self.roster.adopt(Orphan(horse_pid, record.group, slot.job_id))
-        if not death.clean:
-            self._casualties[death.pid] = Casualty(
-                assignment, horse_pid, _cause(record, death), ready=record.ready_at is not None
-            )
-            self.roster.unaccounted[death.pid] = now
-        self._nursery.forget(assignment)
-        self._judge(record, death, now)
-
-    def _judge(self, record: WorkerRecord, death: processes.Death, now: float) -> None:
-        """Decides whether a death delays the group's next fork."""
-        if record.stop is not None:
-            return
-        backoff = self._backoff(record.group)
-        if record.ready_at is None:
-            backoff = backoff.boot_failed(record.forked_at, now, random.random())
-            self._tell_delay(record.group, str(death), backoff.not_before - now)
-        elif death.clean or now - record.ready_at >= QUICK:
-            backoff = backoff.lived_well()
-            if death.clean and self.burst:
-                self.roster.finished[record.group] += 1
-        elif death.signum != signal.SIGKILL:
-            # SIGKILL comes from an operator or from the kernel's hunt for memory: the worker's
-            # code is not what failed.
-            backoff = backoff.died_quickly(record.forked_at, now, random.random())
-            if backoff.not_before > now:
-                self._tell_delay(record.group, str(death), backoff.not_before - now)
-        self._backoffs[record.group] = backoff
-
-    def _tell_delay(self, group: str, reason: str, delay: float) -> None:
-        logger.warning("group %s: %s; next fork in %.1f s", group, reason, delay)
-
-    def _backoff(self, group: str) -> Backoff:
-        return self._backoffs.get(group, Backoff())
-
-    # Actions
-
-    def _act(self, action: Action) -> None:
-        if isinstance(action, Fork):
-            self._fork(self.groups[action.group], action.number)
-        elif isinstance(action, Ask):
-            self._ask(action.pid, action.stop)
-        elif isinstance(action, Account):
-            self._account(action.pid)
-        elif isinstance(action, AskAccountant):
-            self._ask_accountant(action.pid, action.stop)
+    def _heed_finding(self, finding: Finding) -> None:
+        if finding.groups is None:
+            logger.error("the counts stay as they are: %s", finding.error)
         else:
-            self.roster.mark_ended(action.pid)
-            processes.send_group(action.pid, signal.SIGKILL)
+            if finding.failures:
+                logger.info("the counts can be loaded again, after %d failures", finding.failures)
+            for remark in finding.remarks:
+                logger.warning("%s", remark)
+            self._adopt(finding.groups)
+        if self._reloading:
+            self._reloading = False
+            self.phase = phases.after_load(self.phase)
+            self._reopen_all_logs()
+            self._crew.backoffs.clear()
+            for name in self._groups:
+                self._generations[name] += 1
 
-    def _fork(self, group: QueueGroup, number: int) -> None:
-        now = processes.monotonic()
-        if now < self._backoff(group.name).not_before:
-            return  # the fork before this one has just failed
-        try:
-            pid, assignment = self._nursery.fork_worker(group, number)
-        except OSError as error:
-            backoff = self._backoff(group.name).boot_failed(now, now, random.random())
-            self._backoffs[group.name] = backoff
-            self._tell_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
-            return
-        self._assignments[pid] = assignment
-        self.roster.add(WorkerRecord(pid, group.name, number, assignment.name, now))
-        logger.info("worker %d of %s forked: %s", pid, group.name, assignment.name)
+    def _adopt(self, groups: Sequence[QueueGroup]) -> None:
+        """Makes these the groups that are wanted. One with other queues or options than before
+        begins another generation."""
+        before, self._groups = self._groups, {group.name: group for group in groups}
+        for name, group in self._groups.items():
+            known = before.get(name, group)
+            if (known.queues, known.options) != (group.queues, group.options):
+                self._generations[name] += 1
+        if before != self._groups:
+            logger.info("counts: %s", self._counts())
 
-    def _account(self, pid: int) -> None:
-        casualty = self._casualties[pid]
-        try:
-            accountant = self._nursery.fork_accountant(casualty)
-        except OSError as error:
-            logger.warning("cannot fork an accountant: %s", error)
-            self.roster.unaccounted[pid] = processes.monotonic() + _ACCOUNT_RETRY
-            return
-        del self._casualties[pid], self.roster.unaccounted[pid]
-        self.roster.accountants[accountant] = Accountant(
-            accountant, casualty.assignment.name, guards=bool(casualty.horse_pid)
-        )
-
-    def _ask(self, pid: int, stop: Stop) -> None:
-        record = self.roster.get(pid)
-        if record is None:
-            return
-        self.roster.mark_asked(pid, stop, processes.monotonic())
-        if stop is Stop.KILL:
-            logger.warning("worker %d of %s did not stop, killing it", pid, record.group)
-            processes.send_group(pid, signal.SIGKILL)
-        else:
-            processes.send(pid, _HOW[stop])
-
-    def _ask_accountant(self, pid: int, stop: Stop) -> None:
-        accountant = self.roster.accountants[pid]
-        if stop is Stop.KILL:
-            logger.warning("worker %s is not accounted for; the next pool will", accountant.name)
-        self.roster.accountants[pid] = replace(
-            accountant, asked_at=processes.monotonic(), killed=stop is Stop.KILL
-        )
-        processes.send(pid, _HOW[stop])
+    def _counts(self) -> str:
+        counts = ", ".join(f"{group.name}={group.workers}" for group in self._groups.values())
+        return counts or "empty"
 
     def _show_title(self) -> None:
-        pids = self.roster.pids()
+        pids = self._crew.roster.pids()
         if pids != self._titled:
             self._titled = pids
-            setproctitle(f"rqpool-manager[{self.name}]: managing {pids}")
-
-
-def _cause(record: WorkerRecord, death: processes.Death) -> str:
-    """How a worker ended, in a sentence for the record of its job."""
-    if record.stop is Stop.KILL:
-        return f"Worker {record.name} was killed by its pool: it did not stop in time."
-    if death.signum is None:
-        return f"Worker {record.name} ended unexpectedly with {death}."
-    return f"Worker {record.name} was ended by {death}, which its pool did not send."
+            setproctitle(others.title(self.name, f"managing {pids}"))

@@ -1,4 +1,4 @@
-"""The nursery: forks workers and accountants, and owns what they share with the manager.
+"""The nursery: forks the pool's processes, and owns what they share with the manager.
 
 Rule of the room: what a forked process must let go of, it lets go of here, before anything else.
 """
@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import processes
-from .assignment import Assignment, Casualty, RunAccountant, RunWorker, worker_name
+from . import hooks, processes
+from .assignment import Assignment, Casualty, Lives, worker_name
 from .groups import QueueGroup
 from .lifeline import Lifeline
 from .phases import StopRules
 from .reports import Reports
 from .scoreboard import Scoreboard
+from .survey import SurveyLine
 from .unix_signals import SignalInbox
 
 
@@ -23,33 +24,43 @@ class Nursery:
     Args:
         pool: the name of the pool.
         inbox: the manager's signals, which a forked process has no business with.
-        run_worker: lives a worker's life in a forked process.
-        run_accountant: accounts for a dead worker in a forked process.
+        lives: what forked processes do.
         rules: what signals mean to workers.
         burst: workers leave when their queues are empty.
+        single_process_group: workers stay in the manager's process group.
+        reopen_logs: reopens the log files of the process it is called in.
+        let_go: called in each forked process, which has no business with what else the manager
+            holds.
     """
 
     def __init__(
         self,
         pool: str,
         inbox: SignalInbox,
-        run_worker: RunWorker,
-        run_accountant: RunAccountant,
+        lives: Lives,
         *,
         rules: StopRules,
         burst: bool,
+        single_process_group: bool,
+        reopen_logs: Callable[[], object],
+        let_go: Callable[[], object],
     ) -> None:
         self.reports = Reports()
         self._pool = pool
         self._inbox = inbox
-        self._run_worker = run_worker
-        self._run_accountant = run_accountant
+        self._lives = lives
         self._rules = rules
         self._burst = burst
+        self._own_groups = not single_process_group
+        self._reopen_logs = reopen_logs
+        self._let_go = let_go
         self._lifeline = Lifeline()
         self._scoreboard = Scoreboard()
+        self._survey_line: SurveyLine | None = None
 
-    def fork_worker(self, group: QueueGroup, number: int) -> tuple[int, Assignment]:
+    def fork_worker(
+        self, group: QueueGroup, number: int, *, paused: bool
+    ) -> tuple[int, Assignment]:
         """Forks a worker.
 
         Returns:
@@ -64,13 +75,15 @@ class Nursery:
             number=number,
             name=worker_name(self._pool, group.name, number),
             burst=self._burst,
+            paused=paused,
             rules=self._rules,
             slot=self._scoreboard.acquire(),
             reports=self.reports,
             lifeline=self._lifeline,
+            reopen_logs=self._reopen_logs,
         )
         try:
-            pid = self._fork(lambda: self._run_worker(assignment))
+            pid = self._fork(lambda: self._lives.worker(assignment))
         except OSError:
             self.forget(assignment)
             raise
@@ -82,18 +95,44 @@ class Nursery:
         Raises:
             OSError: see `processes.fork`.
         """
-        return self._fork(lambda: self._run_accountant(casualty))
+        return self._fork(lambda: self._lives.accountant(casualty))
+
+    def fork_surveyor(self) -> tuple[int, SurveyLine]:
+        """Forks a surveyor.
+
+        Returns:
+            Its pid, and the line on which it sends what it finds.
+
+        Raises:
+            OSError: see `processes.fork`.
+        """
+        line = SurveyLine()
+        try:
+            pid = self._fork(lambda: self._lives.surveyor(line, self._lifeline))
+        except OSError:
+            line.close()
+            raise
+        finally:
+            line.become_manager()
+        self._survey_line = line
+        return pid, line
 
     def _fork(self, run: Callable[[], int]) -> int:
         def child() -> int:
             self._inbox.close()
             self.reports.become_worker()
             self._lifeline.become_worker()
-            processes.lead_group()
+            if self._survey_line is not None:
+                self._survey_line.close()
+            self._let_go()
+            if self._own_groups:
+                processes.lead_group()
             return run()
 
+        hooks.before_fork.run()
         pid = processes.fork(child)
-        processes.lead_group(pid)
+        if self._own_groups:
+            processes.lead_group(pid)
         return pid
 
     def forget(self, assignment: Assignment) -> None:

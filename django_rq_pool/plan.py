@@ -7,12 +7,12 @@ a worker is asked once per stage.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .backoff import QUICK, Backoff
-from .groups import QueueGroup
-from .phases import Phase
+from .phases import STOPS, Phase
 from .roster import Roster, Stop, WorkerRecord
 
 IMMEDIATE_STOP_GRACE = 5.0
@@ -22,10 +22,33 @@ milliseconds. The same for a graceful stop of a worker that never got ready: it 
 FORKS_PER_TURN = 16
 """So many forks at most before the loop looks at signals and deaths again."""
 
-
 ACCOUNTANTS_AT_ONCE = 16
 """So many accountants at most that do not wait for a horse: a pool whose workers all die at once
 must not fork as many again."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a queue group shall have: so many workers, all of this generation."""
+
+    group: str
+    workers: int
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a pool goes about it.
+
+    Attributes:
+        burst: a worker that has finished is not replaced.
+        patience: seconds that an immediate stop may take.
+        spawn_delay: seconds between two forks.
+    """
+
+    burst: bool = False
+    patience: float = IMMEDIATE_STOP_GRACE
+    spawn_delay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -87,34 +110,33 @@ class Plan:
 
 def make_plan(
     phase: Phase,
-    groups: Iterable[QueueGroup],
+    wanted: Iterable[Wanted],
     roster: Roster,
     backoffs: Mapping[str, Backoff],
     busy: Container[int],
     now: float,
-    burst: bool = False,
-    patience: float = IMMEDIATE_STOP_GRACE,
+    habits: Habits = Habits(),
 ) -> Plan:
     """Compares what is wanted with what there is.
 
     Args:
         phase: what the signals have made of the manager.
-        groups: the queue groups wanted.
+        wanted: for each queue group. Workers of a group that is not here are surplus.
         roster: the live workers.
         backoffs: by group name; a group without one has had no failure.
         busy: pids of the workers that run a job.
         now: monotonic clock, seconds.
-        burst: a worker that has finished is not replaced.
-        patience: seconds that an immediate stop may take.
+        habits: how the pool goes about it.
     """
-    planner = _Planner(roster, backoffs, busy, now, patience)
+    planner = _Planner(roster, backoffs, busy, now, habits)
     planner.account()
+    wanting = False
     if phase is Phase.RUNNING:
-        wanted = {
-            group.name: max(0, group.workers - (roster.finished[group.name] if burst else 0))
-            for group in groups
-        }
-        planner.keep(wanted)
+        for want in wanted:
+            done = roster.finished[want.group] if habits.burst else 0
+            planner.wanted[want.group] = replace(want, workers=max(0, want.workers - done))
+        planner.keep()
+        wanting = any(want.workers for want in planner.wanted.values())
     elif phase is Phase.TERMINATING:
         planner.stop(roster.workers(), Stop.IMMEDIATE)
         planner.actions += [
@@ -122,15 +144,10 @@ def make_plan(
         ]
     else:
         planner.stop(roster.workers(), Stop.GRACEFUL)
-    if phase is not Phase.RUNNING:
+    if phase in STOPS:
         planner.hurry_accountants(kill=phase is Phase.TERMINATING)
-    return planner.plan(
-        finished=phase is Phase.LEAVING
-        or (
-            roster.is_empty()
-            and (phase is not Phase.RUNNING or (burst and not any(wanted.values())))
-        )
-    )
+    may_end = phase in STOPS or (phase is Phase.RUNNING and habits.burst and not wanting)
+    return planner.plan(finished=phase is Phase.LEAVING or (may_end and roster.is_empty()))
 
 
 class _Planner:
@@ -140,13 +157,15 @@ class _Planner:
         backoffs: Mapping[str, Backoff],
         busy: Container[int],
         now: float,
-        patience: float,
+        habits: Habits,
     ) -> None:
         self.roster = roster
         self.backoffs = backoffs
         self.busy = busy
         self.now = now
-        self.patience = patience
+        self.patience = habits.patience
+        self.spawn_delay = habits.spawn_delay
+        self.wanted: dict[str, Wanted] = {}
         self.actions: list[Action] = []
         self.due: float | None = None
 
@@ -156,23 +175,48 @@ class _Planner:
     def wake_at(self, when: float) -> None:
         self.due = when if self.due is None else min(self.due, when)
 
-    def keep(self, wanted: Mapping[str, int]) -> None:
-        have: dict[str, list[WorkerRecord]] = {name: [] for name in wanted}
+    def keep(self) -> None:
+        """Brings every group to its count and its generation."""
+        have: dict[str, list[WorkerRecord]] = {name: [] for name in self.wanted}
         for record in self.roster.workers():
             have.setdefault(record.group, []).append(record)
-        forks_left = FORKS_PER_TURN
+        forks_left = 1 if self.spawn_delay else FORKS_PER_TURN
         for name, records in have.items():
-            count = wanted.get(name, 0)
-            staying = [record for record in records if record.stop is None]
-            leaving = [record for record in records if record.stop is not None]
-            surplus = sorted(staying, key=self.usefulness)[: max(0, len(staying) - count)]
-            self.stop(surplus, Stop.GRACEFUL)
+            want = self.wanted.get(name, Wanted(name, 0))
+            staying = sorted((each for each in records if each.stop is None), key=self.usefulness)
+            leaving = [each for each in records if each.stop is not None]
+            surplus = max(0, len(staying) - want.workers)
+            self.stop(staying[:surplus], Stop.GRACEFUL)
             self.stop(leaving, Stop.GRACEFUL)
-            forks_left -= self.fork(name, count - len(records), records, forks_left)
+            self.renew(want, staying[surplus:], leaving)
+            forks_left -= self.fork(name, want.workers - len(records), records, forks_left)
+
+    def renew(self, want: Wanted, staying: list[WorkerRecord], leaving: list[WorkerRecord]) -> None:
+        """Asks workers of an older generation to make room.
+
+        One goes first, and the rest when its successor is ready: what keeps workers of the new
+        generation from booting must not cost the group the workers that it has.
+        """
+        old = [each for each in staying if each.generation != want.generation]
+        new = [each for each in staying if each.generation == want.generation]
+        if not old:
+            return
+        if any(each.ready_at is not None for each in new):
+            self.stop(old, Stop.GRACEFUL)
+        elif not new and len(staying) + len(leaving) >= want.workers:
+            # One that was idle when it was asked may have taken a job: then the next is asked.
+            room_by = max((each.asked_at for each in leaving), default=-math.inf) + self.patience
+            if self.now < room_by:
+                self.wake_at(room_by)
+            else:
+                self.stop(self.idle(old)[:1] or old, Stop.GRACEFUL)
+
+    def idle(self, records: list[WorkerRecord]) -> list[WorkerRecord]:
+        return [each for each in records if each.pid not in self.busy]
 
     def account(self) -> None:
         """Has every dead worker accounted for, whatever the phase."""
-        at_work = sum(not accountant.guards for accountant in self.roster.accountants.values())
+        at_work = sum(accountant.guards == 0 for accountant in self.roster.accountants.values())
         free = max(0, ACCOUNTANTS_AT_ONCE - at_work)
         for pid, not_before in list(self.roster.unaccounted.items())[:free]:
             if self.now >= not_before:
@@ -203,6 +247,9 @@ class _Planner:
         backoff = self.backoffs.get(group, Backoff())
         if self.now < backoff.not_before:
             self.wake_at(backoff.not_before)
+            return 0
+        if self.now < self.roster.forked_at + self.spawn_delay:
+            self.wake_at(self.roster.forked_at + self.spawn_delay)
             return 0
         # A group that fails sends one worker ahead. The rest follow when it is ready, or, where
         # workers crashed after that, when it has survived.

@@ -1,37 +1,200 @@
 """The pool put together: the steps from a configuration to a running manager.
 
-Rule of the room: order only. Load, let go of connections, freeze, fork.
+Rule of the room: order only. Detach, claim, configure, load, let go of connections, freeze, fork.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
+from . import hooks, log, phases, processes, unix_signals
 from .accountant import run_accountant
+from .assignment import Lives
+from .audit import ForkError, audit
 from .conf import Configuration
-from .connections import close_connections
+from .connections import manager_connections
+from .containers import container_warning
+from .daemon import detach, failing_aloud
+from .herald import Herald
+from .hotswap import Succession
+from .launch import Launch
+from .loaders import NOTHING
+from .lockfile import hold_lock
+from .logfiles import LogFiles
 from .manager import Manager
+from .notify import Notifier
+from .nursery import Nursery
+from .pidfile import PidFile
+from .plan import IMMEDIATE_STOP_GRACE, Habits
 from .preload import freeze_heap, import_jobs
+from .problems import StartError
+from .progress import Aim
+from .surveyor import run_surveyor
 from .worker import run_worker
 
 logger = logging.getLogger("django_rq_pool")
 
+SWAP_TIMEOUT = 60.0
+"""Seconds within which a pool that is waited for has to be ready."""
 
-def run(
-    configuration: Configuration, *, burst: bool = False, preload: Iterable[str] | None = None
-) -> int:
-    """Runs the pool until a signal ends it; see `django_rq_pool.run_pool`."""
-    for warning in configuration.warnings:
+DAEMON_STDOUT = "log/rqpool.stdout.log"
+DAEMON_STDERR = "log/rqpool.stderr.log"
+DAEMON_PIDFILE = "tmp/pids/rqpool.pid"
+HOT_SWAP_LOCK = "tmp/rqpool.lock"
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How a pool is started, beside what it is to be.
+
+    Attributes:
+        burst: end when every worker has found its queues empty.
+        preload: modules to import before the first fork; None takes ``RQ_POOL_PRELOAD``.
+        strict_fork: refuse to start with what does not bear a fork.
+        daemon: detach from the terminal.
+        wait: have the command wait until the daemon's start has succeeded or failed.
+        stdout, stderr: files for the standard streams, or None.
+        sync: write each line at once.
+        pidfile: the pid file, or None.
+        lock: the lock file, or None.
+        spawn_delay: seconds between two forks.
+        single_process_group: workers stay in the manager's process group.
+        replace_others: ask older pools of this name to leave, once this one is ready.
+        whole: only when every worker is ready, and not when each group has one.
+        swap_timeout: seconds within which the pool has to be ready if something depends on it.
+    """
+
+    burst: bool = False
+    preload: Iterable[str] | None = None
+    strict_fork: bool = False
+    daemon: bool = False
+    wait: bool = True
+    stdout: str | None = None
+    stderr: str | None = None
+    sync: bool = True
+    pidfile: str | None = None
+    lock: str | None = None
+    spawn_delay: float = 0.0
+    single_process_group: bool = False
+    replace_others: bool = False
+    whole: bool = False
+    swap_timeout: float = SWAP_TIMEOUT
+
+
+def run(configure: Callable[[], Configuration], manner: Manner) -> int:
+    """Runs a pool until a signal ends it.
+
+    Args:
+        configure: finds out what the pool is to be.
+        manner: how it is started.
+
+    Returns:
+        An exit status; in the daemon only, if it becomes one.
+
+    Raises:
+        StartError: the pool cannot be started.
+    """
+    logfiles = LogFiles(manner.stdout, manner.stderr, sync=manner.sync)
+    if not manner.daemon:
+        logfiles.redirect()
+        return _run(configure, manner, logfiles, Launch())
+    warning = container_warning(os.getpid(), os.environ)
+    if warning is not None:
         logger.warning("%s", warning)
-    import_jobs(configuration.preload if preload is None else preload)
-    close_connections()
+    launch = detach(logfiles.redirect, manner.stderr or os.devnull)
+    with failing_aloud(launch):
+        launch.show(log.LOGGERS)
+        return _run(configure, manner, logfiles, launch)
+
+
+def _run(
+    configure: Callable[[], Configuration], manner: Manner, logfiles: LogFiles, launch: Launch
+) -> int:
+    with contextlib.ExitStack() as stack:
+        # From here on no signal that asks for something else ends the process; one that stops it
+        # does so at once, until the manager takes over.
+        inbox = unix_signals.SignalInbox(phases.OTHER_SIGNALS)
+        stack.callback(inbox.close)
+        inbox.exit_on(phases.STOP_SIGNALS)
+        if manner.pidfile is not None:
+            pidfile = PidFile(manner.pidfile)
+            pidfile.claim()
+            stack.callback(pidfile.release)
+        if manner.lock is not None:
+            hold_lock(manner.lock)
+        notifier = Notifier(os.environ)
+        if not manner.wait:
+            launch.succeed()
+        configuration = configure()
+        if manner.replace_others and configuration.source is NOTHING:
+            raise StartError(
+                f"{configuration.source.name}: there are no counts, and older pools would be "
+                "replaced by an empty one. Give counts, or start where they are."
+            )
+        for warning in configuration.warnings:
+            logger.warning("%s", warning)
+        _load(configuration, manner)
+        return _manager(configuration, manner, inbox, logfiles, launch, notifier).run()
+
+
+def _load(configuration: Configuration, manner: Manner) -> None:
+    """Imports what jobs import, and makes this process fit to be forked."""
+    import_jobs(configuration.preload if manner.preload is None else manner.preload)
+    hooks.discover()
+    manager_connections.close()
+    findings = audit()
+    if findings and manner.strict_fork:
+        raise ForkError("\n".join(findings))
+    for finding in findings:
+        logger.warning("%s", finding)
     freeze_heap()
+
+
+def _manager(
+    configuration: Configuration,
+    manner: Manner,
+    inbox: unix_signals.SignalInbox,
+    logfiles: LogFiles,
+    launch: Launch,
+    notifier: Notifier,
+) -> Manager:
+    name, rules = configuration.name, configuration.rules
+    aim = None
+    if manner.daemon or manner.replace_others:
+        aim = Aim(manner.whole, processes.monotonic() + manner.swap_timeout)
+    succession = Succession(name) if manner.replace_others else None
+
+    def let_go() -> None:
+        launch.become_worker()
+        if succession is not None:
+            succession.close()
+
+    nursery = Nursery(
+        name,
+        inbox,
+        Lives(run_worker, run_accountant, partial(run_surveyor, configuration)),
+        rules=rules,
+        burst=manner.burst,
+        single_process_group=manner.single_process_group,
+        reopen_logs=logfiles.reopen,
+        let_go=let_go,
+    )
+    patience = IMMEDIATE_STOP_GRACE + (rules.term_child or 0.0)
     return Manager(
-        configuration.name,
+        name,
         configuration.groups,
-        run_worker,
-        run_accountant,
-        rules=configuration.rules,
-        burst=burst,
-    ).run()
+        nursery,
+        inbox,
+        Herald(name, launch, notifier, aim),
+        rules=rules,
+        habits=Habits(manner.burst, patience, manner.spawn_delay),
+        watches_counts=configuration.source.dynamic,
+        is_daemon=manner.daemon,
+        succession=succession,
+        reopen_logs=logfiles.reopen,
+    )

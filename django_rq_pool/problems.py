@@ -40,7 +40,11 @@ class Problem:
         return f"{self.text} {self.hint}"
 
 
-class CountsError(Exception):
+class StartError(Exception):
+    """A pool cannot be started; the text says why, and what would help. Nothing was started."""
+
+
+class CountsError(StartError):
     """The counts cannot be used. ``problems`` holds every reason found, not only the first."""
 
     def __init__(self, *problems: Problem) -> None:

@@ -13,12 +13,17 @@ import signal
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import unix_signals
 
 monotonic = time.monotonic
+
+_REHEARSAL_LIMIT = 1.0
+"""Seconds after which a process that has nothing to do is ended; nothing is lost with it."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +57,7 @@ def fork(child: Callable[[], int]) -> int:
     Raises:
         OSError: the system has no process or memory to give (EAGAIN, ENOMEM).
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # or the child would write what the manager had buffered once more
+    flush_output()  # or the child would write what the manager had buffered once more
     with unix_signals.blocked():
         pid = os.fork()
         if pid == 0:
@@ -68,10 +72,33 @@ def _be(child: Callable[[], int]) -> None:
     except BaseException:  # whatever it is, the frames below are the manager's
         traceback.print_exc()
     finally:
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-            sys.stderr.flush()
+        flush_output()
         os._exit(status)
+
+
+def rehearse_fork() -> None:
+    """Forks a process that ends at once, and collects it: fork handlers have run then.
+
+    Raises:
+        OSError: see `fork`.
+    """
+    with warnings.catch_warnings(), unix_signals.blocked():
+        # Python 3.12 warns of threads, which a rehearsal is there to find out about.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0)
+    if not wait_for_end(pid, _REHEARSAL_LIMIT):
+        send(pid, signal.SIGKILL)  # a fork handler of somebody's waits for ever
+    os.waitpid(pid, 0)
+
+
+def flush_output() -> None:
+    """Writes what Python has buffered for the standard streams: ``os._exit`` would lose it, and
+    after a fork both processes would write it. A full disk or a closed stream is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
 
 
 def reap(before: Callable[[int], None]) -> Iterator[Death]:
@@ -106,6 +133,13 @@ def send_group(pid: int, signum: int) -> None:
     """Sends a signal to the process group that a child leads, if it has members."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
+
+
+def end(pid: int) -> None:
+    """Kills a child that has not been reaped, and collects it: that takes a moment."""
+    send(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, 0)
 
 
 def pause(seconds: float) -> None:
@@ -150,6 +184,17 @@ def exists(pid: int) -> bool:
     except PermissionError:
         pass
     return True
+
+
+def memory(pid: int) -> int | None:
+    """Bytes of memory that are a process's share (PSS: what it shares counts in parts), or None
+    where the system does not tell. Takes the kernel some tenths of a millisecond."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
+    except OSError:
+        return None
+    kilobytes = (line.split()[1] for line in rollup.splitlines() if line.startswith("Pss:"))
+    return int(next(kilobytes, 0)) * 1024 or None
 
 
 def is_our_child(pid: int) -> bool:

@@ -29,6 +29,7 @@ class WorkerRecord:
         name: its name in Redis.
         forked_at: when it was forked.
         ready_at: when it said that it listens, or None.
+        generation: which generation of its group it belongs to; a reload begins another.
         stop: the hardest way in which it was asked to stop, or None.
         asked_at: when it was last asked.
     """
@@ -38,6 +39,7 @@ class WorkerRecord:
     number: int
     name: str
     forked_at: float
+    generation: int = 0
     ready_at: float | None = None
     stop: Stop | None = None
     asked_at: float = 0.0
@@ -61,8 +63,8 @@ class Accountant:
     pid: int
     name: str
     """Whom it accounts for."""
-    guards: bool = False
-    """Whether it waits for a horse, which may take as long as its job."""
+    guards: int = 0
+    """The pid of the horse that it waits for, which may take as long as its job; or 0."""
     asked_at: float | None = None
     """When it was asked to give up if Redis is away, or None."""
     killed: bool = False
@@ -77,6 +79,7 @@ class Roster:
             before which it shall not be tried (again).
         accountants: at work.
         finished: how many workers of each group have finished in burst mode.
+        forked_at: when the latest worker was forked.
     """
 
     def __init__(self) -> None:
@@ -85,6 +88,7 @@ class Roster:
         self.unaccounted: dict[int, float] = {}
         self.accountants: dict[int, Accountant] = {}
         self.finished: Counter[str] = Counter()
+        self.forked_at = float("-inf")
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -104,6 +108,7 @@ class Roster:
 
     def add(self, record: WorkerRecord) -> None:
         self._workers[record.pid] = record
+        self.forked_at = max(self.forked_at, record.forked_at)
 
     def mark_ready(self, pid: int, now: float) -> WorkerRecord | None:
         """Notes that a worker listens; None when the pid is no worker or was ready before."""

@@ -21,10 +21,10 @@ from rq.job import Job
 from rq.timeouts import HorseMonitorTimeoutException
 from rq.utils import now as utc_now
 
-from . import TermException, accounting, processes
+from . import TermException, accounting, clients, processes
 from .accounting import IN_FLIGHT_KEY
 from .berth import REDIS_RETRY, UNREACHABLE
-from .connections import close_connections
+from .connections import close_connections, renew_connections
 from .member import Member
 
 
@@ -67,10 +67,12 @@ class RunsJobs(Member):
             self.log.warning("Worker %s: heartbeat of job %s: %s", self.name, job.id, error)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """RQ's horse inherits the worker's database connections. And only the horse makes itself
-        leader of its process group, so that `kill_horse` right after the fork would take the
-        worker's group for the horse's."""
+        """RQ's horse inherits the worker's database connections, and what the worker has not yet
+        written to its standard streams. And only the horse makes itself leader of its process
+        group, so that `kill_horse` right after the fork would take the worker's group for the
+        horse's."""
         close_connections()
+        processes.flush_output()
         super().fork_work_horse(job, queue)
         processes.lead_group(self.horse_pid)
         self._berth.slot.horse(self.horse_pid)
@@ -128,7 +130,18 @@ class RunsJobs(Member):
         self._berth.become_horse()
         if os.getppid() != worker_pid:
             os._exit(1)
+        self._release_redis()
+        clients.keep_driver_quiet(self.connection)
         super().main_work_horse(job, queue)
+
+    def _release_redis(self) -> None:
+        """Closes the horse's copies of its worker's connections to Redis. redis-py uses none of
+        them after a fork; but the server would not notice, while the horse lives, that the worker
+        is gone, and would go on sending to it."""
+        for client in (self.connection, *(queue.connection for queue in self.queues)):
+            for kept in ("_available_connections", "_in_use_connections", "_connections"):
+                for connection in tuple(getattr(client.connection_pool, kept, ())):
+                    connection.disconnect()
 
     def setup_work_horse_signals(self) -> None:
         """RQ lets TERM kill a horse, so that a signal to a whole group or container fails jobs
@@ -141,6 +154,16 @@ class RunsJobs(Member):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: its clean-up is not interrupted
         self._cut_short = f"Worker {self.name} was asked to stop immediately."
         raise TermException(self._cut_short)
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """RQ's horse leaves by ``os._exit``: what a job prints into a file or a pipe is lost. And
+        RQ's `SimpleWorker` keeps a database connection that is broken."""
+        renew_connections()
+        try:
+            return super().perform_job(job, queue, execution)
+        finally:
+            renew_connections()
+            processes.flush_output()
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """As RQ's, but the job leaves this worker's in-flight list (instead of RQ's intermediate
@@ -187,8 +210,14 @@ class RunsJobs(Member):
         execution: Execution | None = None,
     ) -> None:
         """Insists, gives the reason if the pool is it, and puts a job back that was cut short if
-        its group says so. RQ logs an error of Redis and forgets the job."""
+        its group says so. RQ logs an error of Redis and forgets the job; and it fails a job again
+        whose horse ended just after it had settled it by a retry."""
         reason, self._cut_short = self._cut_short, ""
+        if execution is not None and not self.is_horse:
+            is_open: list[bool] = []
+            self._insist(lambda: is_open.append(accounting.is_open(self, execution)))
+            if is_open == [False]:
+                return
         if reason and self._stopped_job_id != job.id and execution is not None:
             if not accounting.is_begun(self, job):
                 # A horse that was ended before it began: the job has not run at all.

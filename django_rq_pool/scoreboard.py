@@ -11,8 +11,10 @@ import mmap
 import struct
 from collections import deque
 
-_SLOT = struct.Struct("=iH90s")
+_JOB = struct.Struct("=iH90s")
 """Pid of the horse (0: none), bytes of the job's id (0: idle), the id. RQ's own ids have 36."""
+_PAUSED = struct.Struct("=?")
+_SIZE = 128
 _SLAB = mmap.PAGESIZE
 
 
@@ -38,17 +40,25 @@ class Slot:
         self._job_id = ""
         self._write(0, "")
 
+    def pause(self, paused: bool) -> None:
+        """The worker takes no job, or takes jobs again."""
+        _PAUSED.pack_into(self._slab, self._offset + _JOB.size, paused)
+
     def _write(self, horse_pid: int, job_id: str) -> None:
         text = job_id.encode()[:90]
-        _SLOT.pack_into(self._slab, self._offset, horse_pid, len(text), text)
+        _JOB.pack_into(self._slab, self._offset, horse_pid, len(text), text)
 
     def _read(self) -> tuple[int, bytes]:
-        horse_pid, length, text = _SLOT.unpack_from(self._slab, self._offset)
+        horse_pid, length, text = _JOB.unpack_from(self._slab, self._offset)
         return horse_pid, text[:length]
 
     @property
     def busy(self) -> bool:
         return bool(self._read()[1])
+
+    @property
+    def paused(self) -> bool:
+        return bool(_PAUSED.unpack_from(self._slab, self._offset + _JOB.size)[0])
 
     @property
     def job_id(self) -> str:
@@ -77,9 +87,10 @@ class Scoreboard:
     def acquire(self) -> Slot:
         if len(self._free) <= _SPARE:
             slab = mmap.mmap(-1, _SLAB)  # anonymous and shared: forked workers write to the same
-            self._free += [Slot(slab, at) for at in range(0, _SLAB - _SLOT.size + 1, _SLOT.size)]
+            self._free += [Slot(slab, at) for at in range(0, _SLAB, _SIZE)]
         slot = self._free.popleft()
         slot.end()
+        slot.pause(False)
         return slot
 
     def release(self, slot: Slot) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
@@ -26,18 +27,37 @@ class SignalInbox:
     """
 
     def __init__(self, numbers: Iterable[Number]) -> None:
-        self._numbers = {*numbers, signal.SIGCHLD}
+        self._numbers: set[Number] = set()
         self._arrived: dict[Number, None] = {}
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(self._write_end, False)
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
-        for number in self._numbers:
-            signal.signal(number, self._note)
+        self.catch((*numbers, signal.SIGCHLD))
 
     def _note(self, number: Number, frame: FrameType | None) -> None:
         self._arrived.pop(number, None)
         self._arrived[number] = None
+
+    def catch(self, numbers: Iterable[Number]) -> None:
+        """Catches these signals too."""
+        for number in numbers:
+            self._numbers.add(number)
+            signal.signal(number, self._note)
+
+    def exit_on(self, numbers: Iterable[Number]) -> None:
+        """Has these signals end the process at once, until they are caught.
+
+        It ends by an exception, so that what cleans up is run, with the exit status that a shell
+        gives for a process which a signal ended.
+        """
+
+        def leave(number: Number, frame: FrameType | None) -> None:
+            raise SystemExit(128 + number)
+
+        for number in numbers:
+            self._numbers.add(number)
+            signal.signal(number, leave)
 
     def take(self) -> list[signal.Signals]:
         """What arrived since the last call, SIGCHLD left out."""
@@ -80,6 +100,29 @@ class SignalInbox:
             signal.signal(number, signal.SIG_DFL)
         os.close(self._read_end)
         os.close(self._write_end)
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float, text: str) -> Iterator[None]:
+    """Raises a TimeoutError with the given text inside the block when it takes too long.
+
+    Only the main thread can be interrupted: elsewhere there is no limit. Code that blocks outside
+    of Python notices when it comes back.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: Number, frame: FrameType | None) -> None:
+        raise TimeoutError(text)
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @contextlib.contextmanager

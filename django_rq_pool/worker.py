@@ -15,7 +15,7 @@ from rq import SpawnWorker
 from rq.worker import BaseWorker, DequeueStrategy
 from setproctitle import setproctitle
 
-from . import log
+from . import clients, hooks, log
 from .assignment import Assignment
 from .berth import UNREACHABLE, Berth
 from .connections import close_connections
@@ -55,6 +55,7 @@ def _work(assignment: Assignment, berth: Berth) -> int:
     options = assignment.group.options
     worker = build_worker(assignment.group, assignment.name)
     worker.board(berth)
+    hooks.after_prefork.run(worker)
     worker.work(
         burst=assignment.burst,
         logging_level=None,
@@ -88,11 +89,18 @@ def build_worker(
         Exception: what the project's classes raise.
     """
     options = group.options
-    queues = get_queues(*group.queues, job_class=options.job_class, queue_class=options.queue_class)
+    # Left to itself, django-rq gives each queue a client, and so a connection, of its own.
+    redis = clients.client(group)
+    queues = get_queues(
+        *group.queues,
+        connection=redis,
+        job_class=options.job_class,
+        queue_class=options.queue_class,
+    )
     worker: PooledWorker = pooled(get_worker_class(worker_class or options.worker_class))(
         queues,
         name=name,
-        connection=queues[0].connection,
+        connection=redis,
         exception_handlers=get_exception_handlers() or None,
         job_class=queues[0].job_class,
         queue_class=type(queues[0]),

@@ -22,8 +22,10 @@ from harness import (  # noqa: E402
     environment,
     free_port,
     living,
+    migrate,
     python_command,
 )
+from postgres import Postgres  # noqa: E402
 
 sys.path[:0] = PATHS
 
@@ -50,6 +52,17 @@ def server() -> Iterator[ValkeyServer]:
 def other_server() -> Iterator[ValkeyServer]:
     with ValkeyServer(port=free_port()) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        migrate(environment("redis://nowhere", SHOP_POSTGRES=str(server.folder)))
+        yield server
+    finally:
+        server.stop()
 
 
 def _empty_client(server: ValkeyServer) -> redis.Redis:

@@ -44,6 +44,16 @@ def environment(redis_url: str, **more: str) -> dict[str, str]:
     }
 
 
+def migrate(env: Mapping[str, str]) -> None:
+    """Makes the tables of the test project."""
+    subprocess.run(
+        python_command(str(MANAGE), "migrate", "--verbosity", "0"),
+        env=env,
+        capture_output=True,
+        check=True,
+    )
+
+
 def eventually(question: Callable[[], T], deadline: float = DEADLINE) -> T:
     """Asks until the answer is true, and returns it.
 
@@ -183,6 +193,12 @@ class Pool:
         return "\n".join(lines)
 
     # What is done to it
+
+    def become_daemon(self) -> Pool:
+        """Waits until the command has started a daemon; the log is the daemon's from here on."""
+        assert self.process.wait(DEADLINE) == 0, self.text()
+        self.log = self.cwd / "log" / "rqpool.stdout.log"
+        return self
 
     def send(self, signum: int) -> Pool:
         os.kill(self.manager_pid, signum)

@@ -28,6 +28,8 @@ def main() -> int:
     os.chdir(str(ROOT))
     if "--lint" in arguments:
         return lint(python)
+    # Two at a time: process tests wait more than they compute. Arguments may want the output live.
+    arguments = arguments or ["-n", "2"]
     # This process becomes pytest, which alone shall have a Ctrl-C: it ends what its tests started.
     os.execv(python, [python, "-m", "pytest", *arguments])  # noqa: S606 - a shell has no part here
 

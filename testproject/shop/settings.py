@@ -16,6 +16,22 @@ DATABASES = {
         "OPTIONS": {"timeout": 30, "transaction_mode": "IMMEDIATE"},
     }
 }
+if "SHOP_POSTGRES" in os.environ:  # the folder of the server's socket
+    DATABASES["default"] = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": os.environ["SHOP_POSTGRES"],
+        "NAME": "postgres",
+        "USER": "postgres",
+        "CONN_MAX_AGE": int(os.environ.get("SHOP_CONN_MAX_AGE", "0")),
+        "OPTIONS": {"pool": True} if "SHOP_POSTGRES_POOL" in os.environ else {},
+    }
+if "SHOP_CACHE" in os.environ:
+    CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": os.environ["SHOP_CACHE"],
+        }
+    }
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 OTHER_REDIS_URL = os.environ.get("OTHER_REDIS_URL", "redis://localhost:6380/0")

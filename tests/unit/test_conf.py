@@ -101,7 +101,7 @@ def test_empty_counts_given_in_a_program_are_counts():
 def test_the_setting_is_read():
     with override_settings(RQ_POOL={"high": 8}):
         configuration = conf.configure()
-    assert configuration.source == "RQ_POOL"
+    assert configuration.source.name == "RQ_POOL"
     assert configuration.groups == (QueueGroup("high", ("high",), 8),)
 
 

@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_rq_pool.backoff import FREE_QUICK_DEATHS, QUICK, Backoff
-from django_rq_pool.groups import QueueGroup
 from django_rq_pool.phases import Phase
 from django_rq_pool.plan import (
     FORKS_PER_TURN,
@@ -24,7 +23,9 @@ from django_rq_pool.plan import (
     AskAccountant,
     EndHorse,
     Fork,
+    Habits,
     Plan,
+    Wanted,
     make_plan,
 )
 from django_rq_pool.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
@@ -41,6 +42,7 @@ def worker(
     ready: bool = True,
     stop: Stop | None = None,
     asked_at: float = NOW,
+    generation: int = 0,
 ) -> WorkerRecord:
     return WorkerRecord(
         pid=pid,
@@ -48,6 +50,7 @@ def worker(
         number=pid if number is None else number,
         name=f"{group}.{pid}",
         forked_at=NOW - 100.0,
+        generation=generation,
         ready_at=NOW - 90.0 if ready else None,
         stop=stop,
         asked_at=asked_at if stop else 0.0,
@@ -63,8 +66,8 @@ def roster_of(*records: WorkerRecord, orphans: tuple[Orphan, ...] = ()) -> Roste
     return roster
 
 
-def groups_of(counts: dict[str, int]) -> list[QueueGroup]:
-    return [QueueGroup(name, (name,), workers) for name, workers in counts.items()]
+def wanted_of(counts: dict[str, int], generation: int = 0) -> list[Wanted]:
+    return [Wanted(name, workers, generation) for name, workers in counts.items()]
 
 
 def plan(
@@ -80,13 +83,16 @@ def plan(
     unaccounted: dict[int, float] | None = None,
     accountants: tuple[Accountant, ...] = (),
     patience: float = IMMEDIATE_STOP_GRACE,
+    generation: int = 0,
+    spawn_delay: float = 0.0,
 ) -> Plan:
     roster = roster_of(*records, orphans=orphans)
     roster.finished.update(finished or {})
     roster.unaccounted.update(unaccounted or {})
     roster.accountants.update({each.pid: each for each in accountants})
-    groups = groups_of(counts or {})
-    return make_plan(phase, groups, roster, backoffs or {}, busy, now, burst, patience)
+    wanted = wanted_of(counts or {}, generation)
+    habits = Habits(burst, patience, spawn_delay)
+    return make_plan(phase, wanted, roster, backoffs or {}, busy, now, habits)
 
 
 def actions(*records: WorkerRecord, **more) -> list[Action]:
@@ -496,6 +502,88 @@ def test_surplus_is_asked_in_a_turn_however_many_forks_there_are():
     assert asked[-1] == Ask(1, Stop.GRACEFUL)
 
 
+# A delay between forks
+
+
+def test_with_a_delay_one_worker_is_forked_and_the_next_not_before_its_time():
+    assert actions(counts={"high": 2, "low": 1}, spawn_delay=0.5) == [Fork("high", 1)]
+    just_forked = replace(worker(1, ready=False), forked_at=NOW)
+    waiting = plan(just_forked, counts={"high": 2}, spawn_delay=0.5)
+    assert waiting == Plan((), due=NOW + 0.5, finished=False)
+    later = actions(just_forked, counts={"high": 2}, spawn_delay=0.5, now=NOW + 0.5)
+    assert later == [Fork("high", 2)]
+
+
+# Another generation
+
+
+def test_one_worker_goes_first_when_a_generation_begins():
+    old = [worker(1), worker(2), worker(3)]
+    assert actions(*old, counts={"high": 3}, generation=1) == [Ask(3, Stop.GRACEFUL)]
+
+
+def test_the_one_that_goes_first_is_idle_if_any_is():
+    old = [worker(1), worker(2), worker(3)]
+    asked = actions(*old, counts={"high": 3}, generation=1, busy=(2, 3))
+    assert asked == [Ask(1, Stop.GRACEFUL)]
+
+
+def test_all_are_asked_when_none_is_idle():
+    old = [worker(1), worker(2)]
+    asked = actions(*old, counts={"high": 2}, generation=1, busy=(1, 2))
+    assert sorted(asked, key=lambda ask: ask.pid) == [
+        Ask(1, Stop.GRACEFUL),
+        Ask(2, Stop.GRACEFUL),
+    ]
+
+
+def test_its_successor_comes_when_it_has_gone_and_not_before():
+    staying, leaving = worker(1), worker(2, stop=Stop.GRACEFUL)
+    assert actions(staying, leaving, counts={"high": 2}, generation=1) == []
+    assert actions(staying, counts={"high": 2}, generation=1) == [Fork("high", 2)]
+
+
+def test_the_rest_stay_until_the_successor_is_ready():
+    new = worker(2, ready=False, generation=1)
+    assert plan(worker(1), new, counts={"high": 2}, generation=1).actions == ()
+    new = worker(2, generation=1)
+    assert actions(worker(1), new, counts={"high": 2}, generation=1) == [Ask(1, Stop.GRACEFUL)]
+
+
+def test_a_generation_that_cannot_boot_costs_the_group_one_worker():
+    failing = {"high": Backoff().boot_failed(NOW, NOW, 0.5)}
+    made = plan(worker(1), worker(2), counts={"high": 3}, generation=1, backoffs=failing)
+    assert made == Plan((), due=failing["high"].not_before, finished=False)
+
+
+def test_another_goes_when_the_first_has_taken_a_job_after_all():
+    leaving = worker(3, stop=Stop.GRACEFUL, asked_at=NOW)
+    pool = [worker(1), worker(2), leaving]
+    waiting = plan(*pool, counts={"high": 3}, generation=1)
+    assert waiting == Plan((), due=NOW + IMMEDIATE_STOP_GRACE, finished=False)
+    later = actions(
+        *pool, counts={"high": 3}, generation=1, busy=(3,), now=NOW + IMMEDIATE_STOP_GRACE
+    )
+    assert later == [Ask(2, Stop.GRACEFUL)]
+
+
+def test_a_worker_that_a_higher_count_brings_goes_first():
+    assert actions(worker(1), counts={"high": 2}, generation=1) == [Fork("high", 2)]
+
+
+def test_groups_are_renewed_apart():
+    high, low = worker(1), worker(2, "low", generation=1)
+    assert actions(high, low, counts={"high": 1, "low": 1}, generation=1) == [Ask(1, Stop.GRACEFUL)]
+
+
+@pytest.mark.parametrize("phase", [Phase.HOLDING, Phase.RESUMING])
+def test_a_pool_that_holds_asks_all_forks_none_and_does_not_end(phase):
+    asked = actions(worker(1), worker(2), counts={"high": 4}, phase=phase)
+    assert asked == [Ask(1, Stop.GRACEFUL), Ask(2, Stop.GRACEFUL)]
+    assert plan(counts={"high": 4}, phase=phase) == Plan((), due=None, finished=False)
+    assert plan(counts={}, phase=phase, burst=True) == Plan((), due=None, finished=False)
+
+
 # Worlds of chance
 
 CALM_AT = 60.0
@@ -513,6 +601,7 @@ class World:
     calm_at: float = CALM_AT
     now: float = 0.0
     phase: Phase = Phase.RUNNING
+    generation: int = 0
     roster: Roster = field(default_factory=Roster)
     backoffs: dict[str, Backoff] = field(default_factory=dict)
     events: list[tuple[float, int, str, object]] = field(default_factory=list)
@@ -530,7 +619,16 @@ class World:
         pid = next(self.pids)
         number = 1 + max((each.number for each in self.roster.workers()), default=0)
         self.roster.add(
-            WorkerRecord(pid, group, number, str(pid), -50.0, -40.0 if ready else None, stop, -1.0)
+            WorkerRecord(
+                pid,
+                group,
+                number,
+                str(pid),
+                forked_at=-50.0,
+                ready_at=-40.0 if ready else None,
+                stop=stop,
+                asked_at=-1.0,
+            )
         )
         if not ready:
             self.at(self.chance.uniform(0, 10), "ready", pid)
@@ -558,7 +656,11 @@ class World:
         if backoff.boot_failures:
             assert all(each.ready_at is not None for each in records), "a second probe"
         pid = next(self.pids)
-        self.roster.add(WorkerRecord(pid, action.group, action.number, str(pid), self.now))
+        self.roster.add(
+            WorkerRecord(
+                pid, action.group, action.number, str(pid), self.now, generation=self.generation
+            )
+        )
         booted = self.now + self.chance.uniform(0, 2)
         fate = "good" if self.now >= self.calm_at else self.chance.choice(["good", "bad", "short"])
         if fate == "bad":
@@ -584,7 +686,8 @@ class World:
                 for each in self.roster.workers()
                 if each.group == record.group and each.stop is None
             ]
-            assert len(staying) > self.counts.get(record.group, 0), "too few would stay"
+            surplus = len(staying) > self.counts.get(record.group, 0)
+            assert surplus or record.generation != self.generation, "too few would stay"
         self.roster.mark_asked(action.pid, action.stop, self.now)
         self.obey(action.pid, action.stop)
 
@@ -611,7 +714,12 @@ class World:
         pids = self.roster.pids()
         busy = {pid for pid in pids if pid % 3 == 0}
         made = make_plan(
-            self.phase, groups_of(self.counts), self.roster, self.backoffs, busy, self.now
+            self.phase,
+            wanted_of(self.counts, self.generation),
+            self.roster,
+            self.backoffs,
+            busy,
+            self.now,
         )
         for action in made.actions:
             if isinstance(action, Fork):
@@ -662,6 +770,7 @@ def assert_settled(world: World) -> None:
     wanted = {name: workers for name, workers in world.counts.items() if workers}
     assert Counter(record.group for record in records) == wanted
     assert all(record.stop is None and record.ready_at is not None for record in records)
+    assert all(record.generation == world.generation for record in records)
 
 
 @given(counts=COUNTS, population=POPULATION, seed=SEEDS)

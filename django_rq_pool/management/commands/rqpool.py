@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+from argparse import _ArgumentGroup as ArgumentGroup
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -10,7 +13,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from ... import __version__, conf, log, pool
 from ...conf import Configuration
 from ...phases import TermPolicy
-from ...problems import CountsError
+from ...pool import Manner
+from ...problems import StartError
 
 TERM_OPTIONS = {
     TermPolicy.IMMEDIATE: "end running jobs, account for them, leave nobody behind (default)",
@@ -29,40 +33,44 @@ class Command(BaseCommand):
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
+        what = parser.add_argument_group("what the pool is")
+        what.add_argument(
             "counts",
             nargs="*",
             metavar="QUEUES=COUNT",
             help="a queue group and its count, such as high,default=4; "
             "replaces every other source of counts",
         )
-        parser.add_argument(
+        what.add_argument(
             "-c",
             "--config",
             metavar="FILE",
             help="a YAML file of counts (default: $RQ_POOL_CONFIG, the setting RQ_POOL, "
             "rqpool.yml, config/rqpool.yml)",
         )
-        parser.add_argument(
+        what.add_argument(
             "-E",
             "--environment",
             metavar="NAME",
             help="the section of the counts that overrides the others "
             "(default: $RQ_POOL_ENV, $DJANGO_ENV)",
         )
-        parser.add_argument(
+        what.add_argument(
             "-a",
             "--name",
             "--appname",
             metavar="NAME",
             help="the pool's name in titles, logs and worker names (default: the project's)",
         )
-        parser.add_argument(
-            "--burst",
+        what.add_argument(
+            "--check",
             action="store_true",
-            help="end when every worker has found its queues empty",
+            help="print the queue groups and exit, 0 if they can be used; start nothing",
         )
-        term = parser.add_mutually_exclusive_group()
+        self._add_running(parser.add_argument_group("how it runs"))
+        self._add_files(parser.add_argument_group("its files; folders are made when missing"))
+        self._add_replacing(parser.add_argument_group("how it takes another's place"))
+        term = parser.add_argument_group("what TERM means").add_mutually_exclusive_group()
         for policy, meaning in TERM_OPTIONS.items():
             term.add_argument(
                 f"--term-{policy.value}",
@@ -70,12 +78,103 @@ class Command(BaseCommand):
                 action="store_const",
                 const=policy,
                 default=TermPolicy.IMMEDIATE,
-                help=f"TERM means: {meaning}",
+                help=meaning,
             )
-        parser.add_argument(
-            "--check",
+
+    def _add_running(self, running: ArgumentGroup) -> None:
+        running.add_argument(
+            "-d",
+            "--daemon",
             action="store_true",
-            help="print the queue groups and exit, 0 if they can be used; start nothing",
+            help="detach from the terminal; the command returns when each group has a worker that "
+            "is ready, or with the reason why not",
+        )
+        running.add_argument(
+            "--no-wait",
+            dest="wait",
+            action="store_false",
+            help="with --daemon: return at once",
+        )
+        running.add_argument(
+            "--burst",
+            action="store_true",
+            help="end when every worker has found its queues empty",
+        )
+        running.add_argument(
+            "-s",
+            "--spawn-delay",
+            type=int,
+            default=0,
+            metavar="MS",
+            help="milliseconds between two forks (default: %(default)s)",
+        )
+        running.add_argument(
+            "--single-process-group",
+            action="store_true",
+            help="leave workers in the manager's process group, so that one kill reaches them all",
+        )
+        running.add_argument(
+            "--strict-fork",
+            action="store_true",
+            help="refuse to start when threads or open sockets would be forked; else warn",
+        )
+
+    def _add_files(self, files: ArgumentGroup) -> None:
+        files.add_argument(
+            "-o",
+            "--stdout",
+            metavar="FILE",
+            help=f"append standard output to a file (a daemon's: {pool.DAEMON_STDOUT})",
+        )
+        files.add_argument(
+            "-e",
+            "--stderr",
+            metavar="FILE",
+            help=f"append standard error to a file (a daemon's: {pool.DAEMON_STDERR})",
+        )
+        files.add_argument(
+            "--nosync",
+            dest="sync",
+            action="store_false",
+            help="write standard output in blocks, not each line at once",
+        )
+        pidfile = files.add_mutually_exclusive_group()
+        pidfile.add_argument(
+            "-p",
+            "--pidfile",
+            metavar="FILE",
+            help=f"the manager's pid (a daemon's, without --hot-swap: {pool.DAEMON_PIDFILE})",
+        )
+        pidfile.add_argument("--no-pidfile", action="store_true", help="write no pid file")
+        files.add_argument(
+            "-l",
+            "--lock",
+            metavar="FILE",
+            help="a file to lock in shared mode until the last process of the pool is gone "
+            f"(with --hot-swap: {pool.HOT_SWAP_LOCK})",
+        )
+
+    def _add_replacing(self, replacing: ArgumentGroup) -> None:
+        replacing.add_argument(
+            "-k",
+            "--kill-others",
+            action="store_true",
+            help="ask older pools of this name to leave gracefully, once each group has a worker "
+            "that is ready",
+        )
+        replacing.add_argument(
+            "-H",
+            "--hot-swap",
+            action="store_true",
+            help="the same once every worker is ready; if that cannot be, leave with an error and "
+            "the older pools as they are",
+        )
+        replacing.add_argument(
+            "--swap-timeout",
+            type=float,
+            default=pool.SWAP_TIMEOUT,
+            metavar="SECONDS",
+            help="within which a daemon or a hot swap has to be ready (default: %(default)g)",
         )
 
     def get_version(self) -> str:
@@ -83,27 +182,64 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         log.set_up(options["verbosity"])
+        configure = partial(
+            conf.configure,
+            command_line=options["counts"],
+            config=options["config"],
+            environment=options["environment"],
+            name=options["name"],
+            term=options["term"],
+        )
         try:
-            configuration = conf.configure(
-                command_line=options["counts"],
-                config=options["config"],
-                environment=options["environment"],
-                name=options["name"],
-                term=options["term"],
-            )
-        except CountsError as error:
+            if options["check"]:
+                self.check_counts(configure())
+                return
+            status = pool.run(configure, manner(options))
+        except StartError as error:
             raise CommandError(str(error)) from error
-        if options["check"]:
-            for warning in configuration.warnings:
-                self.stderr.write(str(warning))
-            self.stdout.write(table(configuration))
-            return
-        sys.exit(pool.run(configuration, burst=options["burst"]))
+        sys.exit(status)
+
+    def check_counts(self, configuration: Configuration) -> None:
+        for warning in configuration.warnings:
+            self.stderr.write(str(warning))
+        self.stdout.write(table(configuration))
+
+
+def manner(options: Mapping[str, Any]) -> Manner:
+    """How the options want the pool to be started.
+
+    Raises:
+        CommandError: they contradict each other.
+    """
+    if not (options["wait"] or options["daemon"]):
+        raise CommandError("--no-wait: only a daemon is waited for. Add --daemon.")
+    if options["spawn_delay"] < 0:
+        raise CommandError("--spawn-delay: give a number of milliseconds, 0 or more.")
+    if not options["swap_timeout"] > 0:
+        raise CommandError("--swap-timeout: give a number of seconds above 0.")
+    daemon, hot_swap = options["daemon"], options["hot_swap"]
+    has_pidfile = daemon and not hot_swap and not options["no_pidfile"]
+    return Manner(
+        burst=options["burst"],
+        strict_fork=options["strict_fork"],
+        daemon=daemon,
+        wait=options["wait"],
+        stdout=options["stdout"] or (pool.DAEMON_STDOUT if daemon else None),
+        stderr=options["stderr"] or (pool.DAEMON_STDERR if daemon else None),
+        sync=options["sync"],
+        pidfile=options["pidfile"] or (pool.DAEMON_PIDFILE if has_pidfile else None),
+        lock=options["lock"] or (pool.HOT_SWAP_LOCK if hot_swap else None),
+        spawn_delay=options["spawn_delay"] / 1000,
+        single_process_group=options["single_process_group"],
+        replace_others=options["kill_others"] or hot_swap,
+        whole=hot_swap,
+        swap_timeout=options["swap_timeout"],
+    )
 
 
 def table(configuration: Configuration) -> str:
     """The queue groups as lines of text, for people."""
-    heading = f"pool {configuration.name}, counts from: {configuration.source}"
+    heading = f"pool {configuration.name}, counts from: {configuration.source.name}"
     if configuration.environment:
         heading += f", environment: {configuration.environment}"
     rows = [("GROUP", "WORKERS", "QUEUES", "OPTIONS")]

@@ -1,0 +1,64 @@
+"""Replacement: a worker is killed.
+
+Begins with SIGKILL for one idle worker. ``forked`` ends when its manager has a child that it had
+not before, ``replaced`` when there is a worker registered that was not before and as many
+connections wait for jobs as before; looked at every millisecond. N x ``rqworker`` has nobody who
+would do it: how soon a supervisor does is its own business.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+
+from figures import Effort, Measure, Numbers, Step
+from life import PATIENCE, Life, wait_until
+
+
+def measure(life: Life, effort: Effort) -> Numbers:
+    if not life.contender.replaces:
+        return {"forked": None, "replaced": None}
+    workers = life.worker_pids()
+    children = life.tree.children(life.manager)
+    # Reading the list of children takes longer than a fork where there are many: one at a time.
+    forked = _kill_one(workers)
+    wait_until(lambda: bool(life.tree.children(life.manager) - children), PATIENCE, 0.001)
+    forked = time.monotonic() - forked
+    wait_until(lambda: _is_replaced(life, workers), PATIENCE, 0.001)
+    workers = life.worker_pids()
+    replaced = _kill_one(workers)
+    wait_until(lambda: _is_replaced(life, workers), PATIENCE, 0.001)
+    return {"forked": forked, "replaced": time.monotonic() - replaced}
+
+
+def _kill_one(workers: dict[str, int]) -> float:
+    pid = random.choice([pid for pid in workers.values() if _exists(pid)])
+    began = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    return began
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _is_replaced(life: Life, before: dict[str, int]) -> bool:
+    return bool(life.server.registered() - before.keys()) and (
+        life.server.waiting() >= life.contender.blocked(life.queues, life.workers)
+    )
+
+
+STEP = Step(
+    "replacement",
+    (
+        Measure("forked", "killed worker: successor forked", "s"),
+        Measure("replaced", "killed worker: successor ready", "s"),
+    ),
+    measure,
+)

@@ -1,0 +1,190 @@
+"""The survey: how the manager learns what the counts are after its start.
+
+Rule of the room: nothing here waits. Loading may take long, open connections or end its process, so
+it happens in a process of its own, the surveyor (see `surveyor`); its findings come by a line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import pickle
+import random
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import processes
+from .backoff import Backoff
+from .groups import QueueGroup
+
+logger = logging.getLogger("django_rq_pool")
+
+_LENGTH = struct.Struct("=Q")
+_AT_ONCE = 65_536
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of loading the counts.
+
+    Attributes:
+        groups: the queue groups wanted; None when the counts cannot be used.
+        remarks: what else is to be said: warnings about counts that can be used.
+        error: why the counts cannot be used, with a traceback where there is one.
+        failures: how many times in a row loading had failed before this success.
+    """
+
+    groups: tuple[QueueGroup, ...] | None
+    remarks: tuple[str, ...] = ()
+    error: str = ""
+    failures: int = 0
+
+
+class SurveyLine:
+    """A stream from one surveyor to the manager.
+
+    The findings are pickled: they hold whatever a project's loader gives as an option, classes
+    among it, and both ends are forks of one image.
+    """
+
+    def __init__(self) -> None:
+        self._manager_end, self._surveyor_end = socket.socketpair()
+        self._manager_end.setblocking(False)
+        self._received = b""
+
+    def fileno(self) -> int:
+        """What the manager waits on."""
+        return self._manager_end.fileno()
+
+    def become_surveyor(self) -> None:
+        """Closes the manager's end in the forked surveyor."""
+        self._manager_end.close()
+
+    def become_manager(self) -> None:
+        """Closes the surveyor's end in the manager, which else would never see the line end."""
+        self._surveyor_end.close()
+
+    def send(self, finding: Finding) -> None:
+        """Called by the surveyor. A manager that is gone is no error: nobody is left to be told."""
+        try:
+            data = pickle.dumps(finding)
+        except Exception as error:  # an option may be an object of any class
+            text = f"What the loader returned cannot be passed on: {type(error).__name__}: {error}."
+            data = pickle.dumps(Finding(None, error=f"{text} Give classes by their dotted paths."))
+        with contextlib.suppress(OSError):
+            self._surveyor_end.sendall(_LENGTH.pack(len(data)) + data)
+
+    def take(self) -> tuple[list[Finding], bool]:
+        """Every finding that has come in whole, and whether the surveyor has closed the line."""
+        ended = False
+        while True:
+            try:
+                data = self._manager_end.recv(_AT_ONCE)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                ended = True
+                break
+            self._received += data
+        findings: list[Finding] = []
+        while len(self._received) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._received)
+            end = _LENGTH.size + length
+            if len(self._received) < end:
+                break
+            findings.append(pickle.loads(self._received[_LENGTH.size : end]))  # noqa: S301  # ours
+            self._received = self._received[end:]
+        return findings, ended
+
+    def close(self) -> None:
+        """Called by the manager."""
+        self._manager_end.close()
+
+
+class Survey:
+    """The manager's side: one surveyor at most, and what it has found out.
+
+    Args:
+        fork: forks a surveyor and returns its pid and its line; raises OSError when it cannot.
+        goes_on: whether a surveyor loads again and again, until it is ended; one that does not
+            leaves after its first finding.
+    """
+
+    def __init__(self, fork: Callable[[], tuple[int, SurveyLine]], *, goes_on: bool) -> None:
+        self._fork = fork
+        self._goes_on = goes_on
+        self._pid = 0
+        self._line: SurveyLine | None = None
+        self._unanswered = False
+        self._findings: list[Finding] = []
+        self._backoff = Backoff()
+        self.due: float | None = None
+        """When the next surveyor is to be forked, after the one before has ended unasked."""
+
+    def begin(self) -> None:
+        """Has the counts loaded anew, by a new surveyor. One finding at least will follow."""
+        self.end()
+        self._unanswered = True
+        self._start()
+
+    def filenos(self) -> list[int]:
+        """What the manager waits on."""
+        return [] if self._line is None else [self._line.fileno()]
+
+    def take(self) -> list[Finding]:
+        """Every finding since the last call."""
+        if self.due is not None and processes.monotonic() >= self.due:
+            self._start()
+        self._read()
+        findings, self._findings = self._findings, []
+        return findings
+
+    def bury(self, death: processes.Death) -> None:
+        """Heeds the end of a child, if it was the surveyor."""
+        if death.pid == self._pid:
+            self._read()
+            self._pid = 0
+            if self._unanswered or self._goes_on:
+                self._fail(f"the surveyor ended: {death}")
+
+    def end(self) -> None:
+        """Ends the surveyor, which holds nothing that would be lost, and forgets its findings."""
+        if self._pid:
+            processes.end(self._pid)
+        if self._line is not None:
+            self._line.close()
+        self._pid, self._line, self.due = 0, None, None
+        self._findings.clear()
+
+    def _start(self) -> None:
+        self.due = None
+        try:
+            self._pid, self._line = self._fork()
+        except OSError as error:
+            self._fail(f"no surveyor can be forked: {error}")
+
+    def _read(self) -> None:
+        if self._line is None:
+            return
+        findings, ended = self._line.take()
+        if ended:
+            self._line.close()
+            self._line = None
+        if findings:
+            self._findings += findings
+            self._unanswered = False
+            self._backoff = Backoff()
+
+    def _fail(self, reason: str) -> None:
+        if self._unanswered:
+            self._unanswered = False
+            self._findings.append(Finding(None, error=f"{reason[0].upper()}{reason[1:]}."))
+        if self._goes_on:
+            now = processes.monotonic()
+            self._backoff = self._backoff.boot_failed(now, now, random.random())
+            self.due = self._backoff.not_before
+            logger.warning("counts: %s; trying again in %.1f s", reason, self.due - now)

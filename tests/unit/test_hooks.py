@@ -1,0 +1,202 @@
+"""Lists of hooks: what is on them, what they call, and what becomes of an exception."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from django_rq_pool.hooks import Hooks, after_prefork, after_spawn, before_fork, siginfo
+
+
+def first(*arguments: object) -> None:
+    """A hook that does nothing."""
+
+
+def second(*arguments: object) -> None:
+    """Another."""
+
+
+def fails(*arguments: object) -> None:
+    raise LookupError("the hook's own reason")
+
+
+@pytest.fixture
+def hooks() -> Hooks:
+    return Hooks("moment", must_succeed=False)
+
+
+def test_a_hook_is_registered_and_returned_unchanged(hooks):
+    def own() -> None: ...
+
+    assert hooks(own) is own
+    assert list(hooks) == [own]
+
+
+def test_hooks_run_in_the_order_of_their_registration_with_what_they_are_given(hooks):
+    calls: list[object] = []
+
+    @hooks
+    def one(*arguments: object) -> None:
+        calls.append(("one", *arguments))
+
+    @hooks
+    def two(*arguments: object) -> None:
+        calls.append(("two", *arguments))
+
+    hooks.run("record", 5)
+    hooks.run()
+    assert calls == [("one", "record", 5), ("two", "record", 5), ("one",), ("two",)]
+
+
+def test_a_hook_can_be_removed(hooks):
+    hooks(first)
+    hooks(second)
+    hooks.remove(first)
+    assert list(hooks) == [second]
+
+
+def test_removing_what_is_not_there_says_what_is(hooks):
+    hooks(first)
+    with pytest.raises(ValueError, match=r"^\S+\.second is no hook of moment\(\S+\.first\)\.$"):
+        hooks.remove(second)
+
+
+def test_all_hooks_can_be_replaced(hooks):
+    hooks(first)
+    hooks.replace(hook for hook in (second, fails))
+    assert list(hooks) == [second, fails]
+    hooks.replace([])
+    assert len(hooks) == 0
+
+
+def test_a_hook_may_remove_itself_while_the_others_run(hooks):
+    calls: list[str] = []
+
+    @hooks
+    def once() -> None:
+        calls.append("once")
+        hooks.remove(once)
+
+    hooks(lambda: calls.append("always"))
+    hooks.run()
+    hooks.run()
+    assert calls == ["once", "always", "always"]
+
+
+def test_a_list_shows_where_its_hooks_are_found(hooks):
+    assert repr(hooks) == "moment()"
+    hooks(first)
+    hooks(functools.partial(second, 1))
+    assert repr(hooks).startswith(f"moment({__name__}.first, functools.partial(<function second")
+
+
+def test_where_hooks_must_succeed_an_exception_goes_through_and_ends_the_run():
+    calls: list[str] = []
+    hooks = Hooks("moment", must_succeed=True)
+    hooks(fails)
+    hooks(lambda: calls.append("later"))
+    with pytest.raises(LookupError, match="own reason"):
+        hooks.run()
+    assert calls == []
+
+
+def test_elsewhere_it_is_logged_with_its_traceback_and_the_next_hook_runs(hooks, caplog):
+    calls: list[str] = []
+    hooks(fails)
+    hooks(lambda: calls.append("later"))
+    hooks.run()
+    assert calls == ["later"]
+    [record] = caplog.records
+    assert record.getMessage() == f"moment: the hook {__name__}.fails failed"
+    assert record.levelname == "ERROR"
+    assert "LookupError: the hook's own reason" in caplog.text
+
+
+@pytest.mark.parametrize("hooks", [before_fork, after_spawn, siginfo], ids=lambda each: each.name)
+def test_a_failing_hook_in_the_manager_does_not_end_it(hooks, caplog):
+    hooks(fails)
+    try:
+        hooks.run()
+    finally:
+        hooks.remove(fails)
+    assert f"{hooks.name}: the hook" in caplog.text
+
+
+def test_a_failing_hook_in_a_worker_keeps_it_from_becoming_ready():
+    before = list(after_prefork)
+    after_prefork.replace([fails])
+    try:
+        with pytest.raises(LookupError):
+            after_prefork.run(None)
+    finally:
+        after_prefork.replace(before)
+
+
+def python(code: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,
+    )
+
+
+def test_hooks_can_be_registered_before_there_are_settings():
+    done = python(
+        """
+import sys
+from django_rq_pool.hooks import after_prefork
+
+@after_prefork
+def own(worker): ...
+
+assert not {"django", "rq", "django_rq", "redis"} & set(sys.modules)
+""",
+        env={key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"},
+    )
+    assert done.returncode == 0, done.stderr
+
+
+DISCOVER = """
+import django
+from django.conf import settings
+
+settings.configure(INSTALLED_APPS=["bakery", "without", "brewery"])
+django.setup()
+
+from django_rq_pool import hooks
+
+hooks.discover()
+hooks.discover()
+print(hooks.siginfo)
+"""
+
+
+@pytest.fixture
+def apps(tmp_path: Path) -> Path:
+    """A folder with three apps: two register a hook in their module `rqpool`."""
+    for app in ("bakery", "without", "brewery"):
+        (tmp_path / app).mkdir()
+        (tmp_path / app / "__init__.py").touch()
+    source = "from django_rq_pool.hooks import siginfo\n\n@siginfo\ndef tell(roster): ...\n"
+    for app in ("bakery", "brewery"):
+        (tmp_path / app / "rqpool.py").write_text(source)
+    return tmp_path
+
+
+def test_the_hooks_of_every_installed_app_are_found_once(apps):
+    done = python(DISCOVER, cwd=apps)
+    assert done.stdout == "siginfo(bakery.rqpool.tell, brewery.rqpool.tell)\n", done.stderr
+
+
+def test_a_module_of_hooks_that_does_not_import_is_not_passed_over(apps):
+    (apps / "without" / "rqpool.py").write_text("import no_such_module")
+    done = python(DISCOVER, cwd=apps)
+    assert done.returncode == 1
+    assert "No module named 'no_such_module'" in done.stderr

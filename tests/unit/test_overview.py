@@ -1,0 +1,89 @@
+"""The report that INFO asks for."""
+
+from __future__ import annotations
+
+import pytest
+
+from django_rq_pool.backoff import Backoff
+from django_rq_pool.overview import Activity, age, overview
+from django_rq_pool.plan import Wanted
+from django_rq_pool.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+
+NOW = 1000.0
+IDLE = Activity("", paused=False, memory=None)
+
+
+def lines_of(*records: WorkerRecord, wanted=None, backoffs=None, **activities):
+    roster = Roster()
+    for record in records:
+        roster.add(record)
+    known = {record.pid: activities.get(record.name, IDLE) for record in records}
+    wanted = wanted or [Wanted("high", 2)]
+    return overview("the pool", wanted, roster, backoffs or {}, known, NOW)
+
+
+def worker(name: str, group: str = "high", **more) -> WorkerRecord:
+    return WorkerRecord(ord(name), group, 1, name, NOW - 125, **{"ready_at": NOW, **more})
+
+
+def test_a_group_shows_how_many_are_wanted_ready_and_stopping():
+    lines = lines_of(worker("a"), worker("b", ready_at=None), worker("c", stop=Stop.GRACEFUL))
+    assert lines[:2] == ["the pool", "  high: 2 wanted, 1 ready, 1 stopping"]
+    assert len(lines) == 5
+
+
+def test_a_group_without_workers_is_shown_and_one_that_is_no_longer_wanted_too():
+    lines = lines_of(worker("a", "old"), wanted=[Wanted("high", 0)])
+    assert lines[1:3] == [
+        "  high: 0 wanted, 0 ready, 0 stopping",
+        "  old: 0 wanted, 1 ready, 0 stopping",
+    ]
+
+
+def test_a_group_that_waits_says_until_when():
+    [_, line] = lines_of(backoffs={"high": Backoff(boot_failures=1, not_before=NOW + 1.24)})
+    assert line.endswith(", next fork in 1.2 s")
+
+
+@pytest.mark.parametrize(
+    ("record", "activity", "state"),
+    [
+        ({}, IDLE, "idle"),
+        ({"ready_at": None}, IDLE, "starting"),
+        ({}, Activity("j1", False, None), "busy with job j1"),
+        ({"stop": Stop.GRACEFUL}, Activity("j1", False, None), "stopping, busy with job j1"),
+        ({}, Activity("j1", True, None), "paused, busy with job j1"),
+    ],
+)
+def test_a_worker_shows_its_state(record, activity, state):
+    assert lines_of(worker("a", **record), a=activity)[2] == f"    97 a: {state}, 2 min 5 s old"
+
+
+def test_a_worker_shows_its_memory_where_it_is_known():
+    assert lines_of(worker("a"), a=Activity("", False, 5 * 2**20 // 2))[2].endswith(", 2.5 MB")
+
+
+def test_who_is_left_of_dead_workers_is_shown():
+    roster = Roster()
+    roster.adopt(Orphan(7, "high", "j1"))
+    roster.accountants[8] = Accountant(8, "shop.web1.high.1")
+    assert overview("the pool", [], roster, {}, {}, NOW)[1:] == [
+        "  horse 7 of high outlives its worker: j1",
+        "  accountant 8 for shop.web1.high.1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        (0.9, "0 s"),
+        (59, "59 s"),
+        (60, "1 min 0 s"),
+        (3_599, "59 min 59 s"),
+        (3_600, "1 h 0 min"),
+        (86_399, "23 h 59 min"),
+        (90_000, "1 d 1 h"),
+    ],
+)
+def test_an_age_is_told_in_its_two_largest_units(seconds, shown):
+    assert age(seconds) == shown
