@@ -84,12 +84,14 @@ def lost_members(redis: Redis, pool: str) -> tuple[list[str], bool]:
         Who has been missing for `SUSPECT_SECONDS`, and whether others are suspected.
     """
     names = [as_text(name) for name in redis.hkeys(MEMBERS_KEY % pool)]
-    if not names:
-        return [], False
     suspects_key = _SUSPECTS_KEY % pool
+    keys = [f"{RQ_KEY_PREFIX}:worker:{name}" for name in names]
+    # One question for all of them, which is all that it takes while nobody is missing.
+    if not names or (redis.exists(*keys) == len(keys) and not redis.exists(suspects_key)):
+        return [], False
     with redis.pipeline(transaction=False) as pipeline:
-        for name in names:
-            pipeline.exists(f"{RQ_KEY_PREFIX}:worker:{name}")
+        for key in keys:
+            pipeline.exists(key)
         pipeline.hgetall(suspects_key)
         pipeline.time()
         *registered, suspected, (now, _) = pipeline.execute()

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, cast
 
 from rq import Worker, worker_registration
+from rq.defaults import RQ_KEY_PREFIX
 from rq.exceptions import StopRequested
 from rq.utils import now as utc_now
 from rq.worker import BaseWorker
@@ -28,6 +29,9 @@ else:
     Base = object
 
 logger = logging.getLogger("django_rq_pool")
+
+_MAINTAINED_KEY = RQ_KEY_PREFIX + ":pool:maintained:%s:%s"
+"""Stands while the registries of a pool's queue group need no cleaning."""
 
 
 class Member(Base):
@@ -64,9 +68,27 @@ class Member(Base):
         self.connection.hset(MEMBERS_KEY % self._berth.assignment.pool, self.name, self.group.name)
 
     def clean_registries(self) -> None:
-        """Accounts for lost workers of this pool, beside RQ's own maintenance."""
-        super().clean_registries()
+        """Accounts for lost workers of this pool, beside RQ's own maintenance.
+
+        RQ has each worker clean the registries of its queues when it starts and every ten minutes,
+        and look whether every other worker is registered: for a hundred workers that is ten
+        thousand questions each time. Here one does so for all of its group.
+        """
+        if self._takes_turn():
+            super().clean_registries()
+        else:
+            cast(Any, self).last_cleaned_at = utc_now()
         self.account_for_lost()
+
+    def _takes_turn(self) -> bool:
+        """Whether the registries are to be cleaned by this worker: when nobody of its group has
+        done so for as long as RQ lets a worker wait, and when the pool starts, which may be after
+        another of its name has died."""
+        assignment = self._berth.assignment
+        key = _MAINTAINED_KEY % (assignment.pool, self.group.name)
+        first = self.last_cleaned_at is None and assignment.number == 1
+        seconds = max(1, int(self.maintenance_interval) - 1)
+        return bool(self.connection.set(key, 1, ex=seconds, nx=not first))
 
     def account_for_lost(self) -> None:
         """Accounts for workers of this pool whom nobody else accounts for, and notes when to look

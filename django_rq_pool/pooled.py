@@ -86,14 +86,12 @@ class PooledWorker(RunsJobs):
         """RQ pops with BLPOP, which leaves a job nowhere if the worker dies then, blocks where no
         signal is heeded, and backs off up to a minute when Redis is away."""
         idle_until = None if max_idle_time is None else time.monotonic() + max_idle_time
-        shown_idle = False
+        self.procline("Listening on " + ",".join(self.queue_names()))
         while True:
             self.check_for_suspension(burst=timeout is None)
             try:
-                if not shown_idle:
-                    self.procline("Listening on " + ",".join(self.queue_names()))
+                if self.get_state() != WorkerStatus.IDLE:
                     self.set_state(WorkerStatus.IDLE)
-                    shown_idle = True
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
                 if self.until_suspects_are_due() <= 0:
@@ -102,9 +100,8 @@ class PooledWorker(RunsJobs):
             except UNREACHABLE:
                 self._fetcher.close()
                 self._await_redis()
-                shown_idle = False
+                self._state = WorkerStatus.STARTED  # whatever Redis knew of it may be gone
                 continue
-            shown_idle = shown_idle and not self._berth.paused
             if result is not None:
                 return result
             if timeout is None or (idle_until is not None and time.monotonic() >= idle_until):

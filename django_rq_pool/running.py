@@ -53,9 +53,15 @@ class RunsJobs(Member):
             self._berth.slot.end()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """RQ's worker leaves when a heartbeat does not get through."""
+        """RQ's worker leaves when a heartbeat does not get through, and sends its three commands
+        one by one."""
         try:
-            super().heartbeat(timeout, pipeline)
+            if pipeline is not None:
+                super().heartbeat(timeout, pipeline)
+                return
+            with self.connection.pipeline(transaction=False) as own:
+                super().heartbeat(timeout, own)
+                own.execute()
         except UNREACHABLE as error:
             self.log.warning("Worker %s: heartbeat: %s", self.name, error)
 

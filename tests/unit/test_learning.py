@@ -1,0 +1,136 @@
+"""Learning: a horse's imports reach its worker, once, in order, and not more than a limit."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import types
+
+import pytest
+
+from django_rq_pool.learning import MOST, Lessons
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A function that makes a module, or a package with a submodule, that can be imported."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = []
+
+    def make(name, source="", submodule=None):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "__init__.py").write_text(source)
+        if submodule:
+            (folder / f"{submodule}.py").write_text("")
+        importlib.invalidate_caches()
+        made.append(name)
+        return name
+
+    yield make
+    for name in [each for each in sys.modules if each.partition(".")[0] in made]:
+        del sys.modules[name]
+
+
+def run_in_horse(lessons, *names):
+    """Imports modules as a job does: in a forked process that ends."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            lessons.begin()
+            for name in names:
+                importlib.import_module(name)
+            lessons.end()
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def test_a_horses_imports_reach_its_worker(package):
+    lessons = Lessons()
+    run_in_horse(lessons, package("learnt_one"), package("learnt_two"))
+    assert lessons.take() == ["learnt_two", "learnt_one"]
+    assert "learnt_one" not in sys.modules
+
+
+def test_a_module_comes_before_what_it_imported(package):
+    package("learnt_inner")
+    package("learnt_outer", "import learnt_inner")
+    lessons = Lessons()
+    run_in_horse(lessons, "learnt_outer")
+    assert lessons.take() == ["learnt_outer", "learnt_inner"]
+
+
+def test_a_module_is_told_once_however_many_jobs_import_it(package):
+    lessons = Lessons()
+    first, second = package("learnt_one"), package("learnt_two")
+    run_in_horse(lessons, first)
+    lessons.take()
+    run_in_horse(lessons, first, second)
+    assert lessons.take() == ["learnt_two"]
+
+
+def test_a_job_that_imports_nothing_teaches_nothing():
+    lessons = Lessons()
+    run_in_horse(lessons)
+    assert lessons.take() == []
+
+
+def test_nothing_is_taken_twice(package):
+    lessons = Lessons()
+    run_in_horse(lessons, package("learnt_one"))
+    lessons.take()
+    assert lessons.take() == []
+
+
+def test_a_submodule_of_a_new_package_is_not_named_beside_it(package):
+    package("learnt_package", submodule="part")
+    lessons = Lessons()
+    run_in_horse(lessons, "learnt_package.part")
+    assert lessons.take() == ["learnt_package"]
+
+
+def test_a_submodule_of_a_package_that_was_there_is_named(package):
+    importlib.import_module(package("learnt_package", submodule="part"))
+    lessons = Lessons()
+    run_in_horse(lessons, "learnt_package.part")
+    assert lessons.take() == ["learnt_package.part"]
+
+
+def test_what_was_not_imported_but_made_is_not_named(monkeypatch):
+    lessons = Lessons()
+    lessons.begin()
+    monkeypatch.setitem(sys.modules, "learnt_made", types.ModuleType("learnt_made"))
+    lessons.end()
+    assert lessons.take() == []
+
+
+def test_a_horse_that_was_killed_teaches_nothing(package):
+    lessons = Lessons()
+    name = package("learnt_one")
+    pid = os.fork()
+    if pid == 0:
+        lessons.begin()
+        importlib.import_module(name)
+        os.kill(os.getpid(), 9)
+    os.waitpid(pid, 0)
+    assert lessons.take() == []
+
+
+def test_a_worker_remembers_a_limited_number_of_modules(package):
+    lessons = Lessons()
+    names = [package(f"learnt_{number}") for number in range(MOST + 5)]
+    run_in_horse(lessons, *names)
+    assert lessons.take() == names[: -MOST - 1 : -1]
+    run_in_horse(lessons, *names[:5])
+    assert lessons.take() == []
+
+
+def test_names_that_do_not_fit_are_cut_between_two(package, monkeypatch):
+    lessons = Lessons()
+    names = [package(f"learnt_{'x' * 180}_{number}") for number in range(100)]
+    run_in_horse(lessons, *names)
+    taken = lessons.take()
+    assert taken == names[::-1][: len(taken)]
+    assert 0 < len(taken) < len(names)
