@@ -12,7 +12,7 @@ import string
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .groups import QueueGroup
+from .groups import Counts, QueueGroup
 from .lifeline import Lifeline
 from .phases import StopRules
 from .reports import Reports
@@ -76,8 +76,8 @@ is called."""
 RunAccountant = Callable[[Casualty], int]
 """Accounts for a dead worker, likewise."""
 
-RunSurveyor = Callable[[SurveyLine, Lifeline], int]
-"""Loads the counts, likewise."""
+RunSurveyor = Callable[[SurveyLine, Lifeline, Counts], int]
+"""Loads the counts and measures, likewise. The counts are those that hold when it is called."""
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,8 @@ class Configuration:
         name: the name of the pool.
         source: where the counts come from.
         environment: the environment asked for, or None.
-        groups: the queue groups wanted.
-        warnings: what is odd about the counts and does not prevent them.
+        counts: the queue groups wanted.
+        warnings: what is odd and does not prevent a start.
         rules: how the pool stops.
         preload: modules to import before the first fork.
     """
@@ -51,7 +51,7 @@ class Configuration:
     name: str
     source: loaders.Source
     environment: str | None
-    groups: tuple[QueueGroup, ...]
+    counts: Counts
     warnings: tuple[Problem, ...]
     rules: StopRules
     preload: tuple[str, ...]
@@ -107,7 +107,7 @@ def configure(
         name or project_name(),
         source,
         environment,
-        loaded.groups,
+        loaded,
         (*loaded.warnings, *_dyno_warnings(term)),
         StopRules(term, term_child),
         tuple(preload),

@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import random
 import signal
+from collections.abc import Iterable
 from dataclasses import replace
 
 from . import hooks, processes
 from .assignment import Assignment, Casualty
 from .backoff import QUICK, Backoff
+from .demand import Effort
 from .groups import QueueGroup
 from .nursery import Nursery
 from .plan import Account, Action, Ask, AskAccountant, EndHorse
 from .roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from .survey import Muster
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -48,6 +51,7 @@ class Crew:
         self._adopts_orphans = processes.adopt_orphans()
         self._assignments: dict[int, Assignment] = {}
         self._casualties: dict[int, Casualty] = {}
+        self._done_before: dict[str, tuple[int, float]] = {}
 
     def assignments(self) -> dict[int, Assignment]:
         """What each live worker was handed, by its pid."""
@@ -56,6 +60,26 @@ class Crew:
     def busy(self) -> set[int]:
         """The pids of the workers that run a job."""
         return {pid for pid, assignment in self._assignments.items() if assignment.slot.busy}
+
+    def muster(self, groups: Iterable[QueueGroup]) -> Muster:
+        """What the surveyor has to know about the workers of these groups."""
+        efforts = {
+            group.name: Effort(group.workers, 0, *self._done_before.get(group.name, (0, 0.0)))
+            for group in groups
+        }
+        for pid, assignment in self._assignments.items():
+            record = self.roster.get(pid)
+            effort = efforts.get(assignment.group.name)
+            if record is None or effort is None:
+                continue
+            ended, seconds = assignment.slot.done
+            efforts[record.group] = replace(
+                effort,
+                busy=effort.busy + assignment.slot.busy,
+                ended=effort.ended + ended,
+                run_seconds=effort.run_seconds + seconds,
+            )
+        return Muster(efforts, dict(self.roster.counts()))
 
     # Forking and asking
 
@@ -176,6 +200,8 @@ class Crew:
                 assignment, horse_pid, _cause(record, death), ready=record.ready_at is not None
             )
             self.roster.unaccounted[death.pid] = now
+        ended, seconds = self._done_before.get(record.group, (0, 0.0))
+        self._done_before[record.group] = (ended + slot.done[0], seconds + slot.done[1])
         self._nursery.forget(assignment)
         self._judge(record, death, now)
 

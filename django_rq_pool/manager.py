@@ -10,13 +10,14 @@ import logging
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from setproctitle import setproctitle
 
 from . import hooks, others, phases, processes, unix_signals
 from .crew import Crew
-from .groups import QueueGroup
+from .groups import Counts
 from .herald import Herald
 from .hotswap import Succession
 from .nursery import Nursery
@@ -25,7 +26,7 @@ from .phases import Order, Phase, StopRules
 from .plan import Fork, Habits, Plan, Wanted, make_plan
 from .reports import Event, Report
 from .stepline import GivesWay
-from .survey import Finding, Survey
+from .survey import Finding, Scaled, Survey
 from .troubles import Trouble, Troubles
 
 logger = logging.getLogger("django_rq_pool")
@@ -36,14 +37,14 @@ class Manager:
 
     Args:
         name: the name of the pool, in titles and logs.
-        groups: the queue groups wanted at first.
+        counts: the queue groups wanted at first.
         nursery: where the pool's processes come from.
         inbox: has caught `phases.OTHER_SIGNALS` since the start.
         herald: tells those outside how the pool is doing.
         gives_way: lets a newer pool take over step by step.
         rules: how the pool stops.
         habits: how it goes about it.
-        watches_counts: whether the counts are loaded again all the time, and not on HUP only.
+        watches_counts: whether the counts may change by themselves, and not on HUP only.
         is_daemon: whether no terminal is there to send WINCH by itself.
         succession: takes the place of older pools once the start has succeeded, or None.
         reopen_logs: reopens the log files of the process it is called in.
@@ -52,7 +53,7 @@ class Manager:
     def __init__(
         self,
         name: str,
-        groups: Sequence[QueueGroup],
+        counts: Counts,
         nursery: Nursery,
         inbox: unix_signals.SignalInbox,
         herald: Herald,
@@ -67,7 +68,9 @@ class Manager:
     ) -> None:
         self.name = name
         self.phase = Phase.RUNNING
-        self._groups = {group.name: group for group in groups}
+        self._counts = counts
+        self._groups = {group.name: group for group in counts.groups}
+        self._reasons: Mapping[str, str] = {}
         self._generations: Counter[str] = Counter()
         self._habits = habits
         self._watches_counts = watches_counts
@@ -80,7 +83,7 @@ class Manager:
         self._succession = succession
         self._gives_way = gives_way
         self._crew = Crew(self._nursery, burst=habits.burst)
-        self._survey = Survey(self._nursery.fork_surveyor, goes_on=watches_counts)
+        self._survey = Survey(lambda: nursery.fork_surveyor(self._counts), goes_on=watches_counts)
         self._reloading = False
         self._paused = False
         self._troubles = Troubles()
@@ -96,7 +99,7 @@ class Manager:
             for one whose start has failed.
         """
         self._show_title()
-        logger.info("manager %d of pool %s started: %s", os.getpid(), self.name, self._counts())
+        logger.info("manager %d of pool %s started: %s", os.getpid(), self.name, self._shown())
         if self._watches_counts:
             self._survey.begin()
         try:
@@ -119,8 +122,7 @@ class Manager:
             self._survey.bury(death)
         for signum in self._inbox.take():
             self._heed_signal(signum)
-        for finding in self._survey.take():
-            self._heed_finding(finding)
+        self._heed_survey()
         self._gives_way.look(self._crew.roster.counts)
         wanted = self._wanted()
         may_have: Sequence[Wanted] = wanted
@@ -249,7 +251,13 @@ class Manager:
             f"{', paused' if self._paused else ''}, {age(now - self._began)} old"
         )
         lines = overview(
-            title, self._wanted(), self._crew.roster, self._crew.backoffs, activities, now
+            title,
+            self._wanted(),
+            self._crew.roster,
+            self._crew.backoffs,
+            activities,
+            self._reasons,
+            now,
         )
         for line in lines:
             logger.info("%s", line)
@@ -273,15 +281,25 @@ class Manager:
         else:
             self._troubles.end(group, Trouble.REDIS)
 
+    def _heed_survey(self) -> None:
+        for finding in self._survey.take():
+            self._heed_finding(finding)
+        if self._survey.scaled is not None:
+            self._scale(self._survey.scaled)
+            self._survey.scaled = None
+        if self._survey.asked:
+            scaled = [group for group in self._groups.values() if group.bounds is not None]
+            self._survey.answer(self._crew.muster(scaled))
+
     def _heed_finding(self, finding: Finding) -> None:
-        if finding.groups is None:
+        if finding.counts is None:
             logger.error("the counts stay as they are: %s", finding.error)
         else:
             if finding.failures:
                 logger.info("the counts can be loaded again, after %d failures", finding.failures)
-            for remark in finding.remarks:
-                logger.warning("%s", remark)
-            self._adopt(finding.groups)
+            for warning in finding.counts.warnings:
+                logger.warning("%s", warning)
+            self._adopt(finding.counts)
         if self._reloading:
             self._reloading = False
             self.phase = phases.after_load(self.phase)
@@ -290,18 +308,32 @@ class Manager:
             for name in self._groups:
                 self._generations[name] += 1
 
-    def _adopt(self, groups: Sequence[QueueGroup]) -> None:
-        """Makes these the groups that are wanted. One with other queues or options than before
-        begins another generation."""
-        before, self._groups = self._groups, {group.name: group for group in groups}
+    def _adopt(self, counts: Counts) -> None:
+        """Makes these the counts that are wanted. A group with other queues or options than before
+        begins another generation; one with bounds begins with the workers that it has."""
+        before = self._groups
+        self._counts = counts
+        self._groups = {group.name: group for group in counts.groups}
         for name, group in self._groups.items():
             known = before.get(name, group)
             if (known.queues, known.options) != (group.queues, group.options):
                 self._generations[name] += 1
+            if group.bounds is not None:
+                workers = min(max(known.workers, group.bounds.min), group.bounds.max)
+                self._groups[name] = replace(group, workers=workers)
         if before != self._groups:
-            logger.info("counts: %s", self._counts())
+            logger.info("counts: %s", self._shown())
 
-    def _counts(self) -> str:
+    def _scale(self, scaled: Scaled) -> None:
+        """Gives groups with bounds the counts that measuring has led to."""
+        self._reasons = scaled.reasons
+        for name, workers in scaled.workers.items():
+            group = self._groups.get(name)
+            if group is not None and group.bounds is not None and workers != group.workers:
+                self._groups[name] = replace(group, workers=workers)
+                logger.info("group %s: %s", name, scaled.reasons[name])
+
+    def _shown(self) -> str:
         counts = ", ".join(f"{group.name}={group.workers}" for group in self._groups.values())
         return counts or "empty"
 

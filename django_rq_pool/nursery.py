@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from . import hooks, processes
 from .assignment import Assignment, Casualty, Lives, worker_name
-from .groups import QueueGroup
+from .groups import Counts, QueueGroup
 from .lifeline import Lifeline
 from .phases import StopRules
 from .reports import Reports
@@ -97,8 +97,11 @@ class Nursery:
         """
         return self._fork(lambda: self._lives.accountant(casualty))
 
-    def fork_surveyor(self) -> tuple[int, SurveyLine]:
+    def fork_surveyor(self, counts: Counts) -> tuple[int, SurveyLine]:
         """Forks a surveyor.
+
+        Args:
+            counts: those that hold now.
 
         Returns:
             Its pid, and the line on which it sends what it finds.
@@ -108,7 +111,7 @@ class Nursery:
         """
         line = SurveyLine()
         try:
-            pid = self._fork(lambda: self._lives.surveyor(line, self._lifeline))
+            pid = self._fork(lambda: self._lives.surveyor(line, self._lifeline, counts))
         except OSError:
             line.close()
             raise

@@ -35,6 +35,7 @@ def overview(
     roster: Roster,
     backoffs: Mapping[str, Backoff],
     activities: Mapping[int, Activity],
+    reasons: Mapping[str, str],
     now: float,
 ) -> list[str]:
     """Describes a pool.
@@ -45,6 +46,7 @@ def overview(
         roster: the live processes.
         backoffs: by group name.
         activities: of the workers, by pid.
+        reasons: why the count of a group is what it is, by name, where that changes by itself.
         now: the manager's monotonic clock, seconds.
     """
     counts = {want.group: want.workers for want in wanted}
@@ -59,6 +61,8 @@ def overview(
         delay = backoffs.get(name, Backoff()).not_before - now
         if delay > 0:
             line += f", next fork in {delay:.1f} s"
+        if name in reasons:
+            line += f" ({reasons[name]})"
         lines.append(line)
         lines += (_line(record, activities[record.pid], now) for record in records)
     for orphan in roster.orphans.values():

@@ -197,14 +197,15 @@ def _manager(
     patience = IMMEDIATE_STOP_GRACE + (rules.term_child or 0.0)
     return Manager(
         name,
-        configuration.groups,
+        configuration.counts,
         nursery,
         inbox,
         Herald(name, launch, notifier, aim),
         gives_way,
         rules=rules,
         habits=Habits(manner.burst, patience, manner.spawn_delay),
-        watches_counts=configuration.source.dynamic,
+        watches_counts=configuration.source.dynamic
+        or any(group.bounds is not None for group in configuration.counts.groups),
         is_daemon=manner.daemon,
         succession=succession,
         reopen_logs=logfiles.reopen,

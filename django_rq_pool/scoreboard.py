@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import mmap
 import struct
+import time
 from collections import deque
 
 _JOB = struct.Struct("=iH90s")
 """Pid of the horse (0: none), bytes of the job's id (0: idle), the id. RQ's own ids have 36."""
 _PAUSED = struct.Struct("=?")
+_DONE = struct.Struct("=Qd")
+"""Jobs that have ended, and for how many seconds they ran together."""
+_PAUSED_AT = _JOB.size
+_DONE_AT = 104
 _SIZE = 128
 _SLAB = mmap.PAGESIZE
 
@@ -25,10 +30,12 @@ class Slot:
         self._slab = slab
         self._offset = offset
         self._job_id = ""
+        self._began = 0.0
 
     def begin(self, job_id: str) -> None:
         """The worker has taken a job."""
         self._job_id = job_id
+        self._began = time.monotonic()
         self._write(0, job_id)
 
     def horse(self, pid: int) -> None:
@@ -36,13 +43,22 @@ class Slot:
         self._write(pid, self._job_id)
 
     def end(self) -> None:
-        """The worker has no job."""
+        """The worker has no job any more."""
+        if self._job_id:
+            ended, seconds = self.done
+            seconds += time.monotonic() - self._began
+            _DONE.pack_into(self._slab, self._offset + _DONE_AT, ended + 1, seconds)
         self._job_id = ""
         self._write(0, "")
 
     def pause(self, paused: bool) -> None:
         """The worker takes no job, or takes jobs again."""
-        _PAUSED.pack_into(self._slab, self._offset + _JOB.size, paused)
+        _PAUSED.pack_into(self._slab, self._offset + _PAUSED_AT, paused)
+
+    def clear(self) -> None:
+        """Makes the slot a new worker's."""
+        self._slab[self._offset : self._offset + _SIZE] = bytes(_SIZE)
+        self._job_id = ""
 
     def _write(self, horse_pid: int, job_id: str) -> None:
         text = job_id.encode()[:90]
@@ -58,7 +74,13 @@ class Slot:
 
     @property
     def paused(self) -> bool:
-        return bool(_PAUSED.unpack_from(self._slab, self._offset + _JOB.size)[0])
+        return bool(_PAUSED.unpack_from(self._slab, self._offset + _PAUSED_AT)[0])
+
+    @property
+    def done(self) -> tuple[int, float]:
+        """How many jobs of the worker have ended, and for how many seconds they ran together."""
+        ended, seconds = _DONE.unpack_from(self._slab, self._offset + _DONE_AT)
+        return ended, seconds
 
     @property
     def job_id(self) -> str:
@@ -89,8 +111,7 @@ class Scoreboard:
             slab = mmap.mmap(-1, _SLAB)  # anonymous and shared: forked workers write to the same
             self._free += [Slot(slab, at) for at in range(0, _SLAB, _SIZE)]
         slot = self._free.popleft()
-        slot.end()
-        slot.pause(False)
+        slot.clear()
         return slot
 
     def release(self, slot: Slot) -> None:

@@ -12,12 +12,15 @@ import pickle
 import random
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from typing import Any
 
 from . import processes
 from .backoff import Backoff
-from .groups import QueueGroup
+from .demand import Effort
+from .groups import Counts
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -30,58 +33,107 @@ class Finding:
     """The outcome of loading the counts.
 
     Attributes:
-        groups: the queue groups wanted; None when the counts cannot be used.
-        remarks: what else is to be said: warnings about counts that can be used.
-        error: why the counts cannot be used, with a traceback where there is one.
+        counts: the counts; None when they cannot be used.
+        error: why they cannot, with a traceback where there is one.
         failures: how many times in a row loading had failed before this success.
+        goes_on: whether the surveyor will load again by itself, or measures.
     """
 
-    groups: tuple[QueueGroup, ...] | None
-    remarks: tuple[str, ...] = ()
+    counts: Counts | None
     error: str = ""
     failures: int = 0
+    goes_on: bool = False
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """The outcome of measuring: what became of each group that has bounds and could be measured.
+
+    Attributes:
+        workers: its count, by its name.
+        reasons: why, in words.
+    """
+
+    workers: Mapping[str, int]
+    reasons: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Muster:
+    """What the manager says about its workers when the surveyor asks.
+
+    Attributes:
+        efforts: what the workers of each group have done, by its name.
+        held: live workers of each group, those that are leaving included.
+    """
+
+    efforts: Mapping[str, Effort]
+    held: Mapping[str, int]
+
+
+class Question(Enum):
+    """What the surveyor asks the manager."""
+
+    MUSTER = "muster"
 
 
 class SurveyLine:
-    """A stream from one surveyor to the manager.
+    """A line between one surveyor and the manager.
 
-    The findings are pickled: they hold whatever a project's loader gives as an option, classes
-    among it, and both ends are forks of one image.
+    What goes through it is pickled: it holds whatever a project's loader gives as an option, a
+    class perhaps, and both ends are forks of one image.
     """
 
     def __init__(self) -> None:
         self._manager_end, self._surveyor_end = socket.socketpair()
         self._manager_end.setblocking(False)
+        self._mine = self._manager_end
         self._received = b""
 
     def fileno(self) -> int:
-        """What the manager waits on."""
-        return self._manager_end.fileno()
+        """What this process waits on."""
+        return self._mine.fileno()
 
     def become_surveyor(self) -> None:
         """Closes the manager's end in the forked surveyor."""
         self._manager_end.close()
+        self._mine = self._surveyor_end
 
     def become_manager(self) -> None:
         """Closes the surveyor's end in the manager, which else would never see the line end."""
         self._surveyor_end.close()
 
-    def send(self, finding: Finding) -> None:
+    def find(self, finding: Finding) -> None:
         """Called by the surveyor. A manager that is gone is no error: nobody is left to be told."""
         try:
-            data = pickle.dumps(finding)
+            self._send(finding)
         except Exception as error:  # an option may be an object of any class
             text = f"What the loader returned cannot be passed on: {type(error).__name__}: {error}."
-            data = pickle.dumps(Finding(None, error=f"{text} Give classes by their dotted paths."))
-        with contextlib.suppress(OSError):
-            self._surveyor_end.sendall(_LENGTH.pack(len(data)) + data)
+            self._send(Finding(None, error=f"{text} Give classes by their dotted paths."))
 
-    def take(self) -> tuple[list[Finding], bool]:
-        """Every finding that has come in whole, and whether the surveyor has closed the line."""
+    def scale(self, scaled: Scaled) -> None:
+        """Called by the surveyor."""
+        self._send(scaled)
+
+    def ask(self, question: Question) -> None:
+        """Called by the surveyor."""
+        self._send(question)
+
+    def answer(self, muster: Muster) -> None:
+        """Called by the manager, which does not wait: a surveyor that hears nothing asks again."""
+        self._send(muster)
+
+    def _send(self, message: object) -> None:
+        data = pickle.dumps(message)
+        with contextlib.suppress(OSError):
+            self._mine.sendall(_LENGTH.pack(len(data)) + data)
+
+    def take(self) -> tuple[list[Any], bool]:
+        """Every message that has come in whole, and whether the other end has closed the line."""
         ended = False
         while True:
             try:
-                data = self._manager_end.recv(_AT_ONCE)
+                data = self._mine.recv(_AT_ONCE, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except OSError:
@@ -90,15 +142,15 @@ class SurveyLine:
                 ended = True
                 break
             self._received += data
-        findings: list[Finding] = []
+        messages: list[Any] = []
         while len(self._received) >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._received)
             end = _LENGTH.size + length
             if len(self._received) < end:
                 break
-            findings.append(pickle.loads(self._received[_LENGTH.size : end]))  # noqa: S301  # ours
+            messages.append(pickle.loads(self._received[_LENGTH.size : end]))  # noqa: S301  # ours
             self._received = self._received[end:]
-        return findings, ended
+        return messages, ended
 
     def close(self) -> None:
         """Called by the manager."""
@@ -110,8 +162,13 @@ class Survey:
 
     Args:
         fork: forks a surveyor and returns its pid and its line; raises OSError when it cannot.
-        goes_on: whether a surveyor loads again and again, until it is ended; one that does not
-            leaves after its first finding.
+        goes_on: whether a surveyor works until it is ended; one that does not leaves after its
+            first finding. Later findings tell.
+
+    Attributes:
+        scaled: what was measured last, until it is taken.
+        asked: whether the surveyor waits for a `Muster`; see `answer`.
+        due: when the next surveyor is to be forked, after the one before has ended unasked.
     """
 
     def __init__(self, fork: Callable[[], tuple[int, SurveyLine]], *, goes_on: bool) -> None:
@@ -122,8 +179,9 @@ class Survey:
         self._unanswered = False
         self._findings: list[Finding] = []
         self._backoff = Backoff()
+        self.scaled: Scaled | None = None
+        self.asked = False
         self.due: float | None = None
-        """When the next surveyor is to be forked, after the one before has ended unasked."""
 
     def begin(self) -> None:
         """Has the counts loaded anew, by a new surveyor. One finding at least will follow."""
@@ -143,6 +201,12 @@ class Survey:
         findings, self._findings = self._findings, []
         return findings
 
+    def answer(self, muster: Muster) -> None:
+        """Tells the surveyor what it has asked."""
+        self.asked = False
+        if self._line is not None:
+            self._line.answer(muster)
+
     def bury(self, death: processes.Death) -> None:
         """Heeds the end of a child, if it was the surveyor."""
         if death.pid == self._pid:
@@ -158,6 +222,7 @@ class Survey:
         if self._line is not None:
             self._line.close()
         self._pid, self._line, self.due = 0, None, None
+        self.asked, self.scaled = False, None
         self._findings.clear()
 
     def _start(self) -> None:
@@ -170,14 +235,20 @@ class Survey:
     def _read(self) -> None:
         if self._line is None:
             return
-        findings, ended = self._line.take()
+        messages, ended = self._line.take()
         if ended:
             self._line.close()
             self._line = None
-        if findings:
-            self._findings += findings
-            self._unanswered = False
-            self._backoff = Backoff()
+        for message in messages:
+            if isinstance(message, Finding):
+                self._findings.append(message)
+                self._goes_on = message.goes_on
+                self._unanswered = False
+                self._backoff = Backoff()
+            elif isinstance(message, Scaled):
+                self.scaled = message
+            else:
+                self.asked = True
 
     def _fail(self, reason: str) -> None:
         if self._unanswered:

@@ -1,76 +1,158 @@
-"""The surveyor: a process that loads the counts, so that the manager need not.
+"""The surveyor: a process that loads the counts and measures the queues, so that the manager need
+not.
 
-Rule of the room: it says what it found when that differs from what it said before. Whatever a
-loader opens, starts, blocks on or breaks stays in here; the manager forks another surveyor.
+Rule of the room: whatever a loader opens, starts, blocks on or breaks stays in here, and so does
+what measuring needs; should the process end, the manager forks another.
 """
 
 from __future__ import annotations
 
 import faulthandler
-import logging
 import signal
 import traceback
-from dataclasses import replace
 
 from django.db import close_old_connections, reset_queries
 from setproctitle import setproctitle
 
-from . import conf, unix_signals
+from . import conf, processes, unix_signals
 from .conf import Configuration
+from .groups import Counts
 from .lifeline import Lifeline
+from .loaders import Source
 from .problems import CountsError
-from .survey import Finding, SurveyLine
-
-logger = logging.getLogger("django_rq_pool")
+from .scaler import Scaler
+from .survey import Finding, Muster, Question, SurveyLine
 
 TICK = 1.0
-"""Seconds between two calls of a loader."""
+"""Seconds between two calls of a loader, and between two measurements."""
 
 _LEAVE = (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM)
 _HEED_NOT = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def run_surveyor(configuration: Configuration, line: SurveyLine, lifeline: Lifeline) -> int:
+def run_surveyor(
+    configuration: Configuration, line: SurveyLine, lifeline: Lifeline, counts: Counts
+) -> int:
     """Lives a surveyor's life, in the process forked for it.
 
     Args:
         configuration: what the pool was started with; its source is asked again.
-        line: where findings are sent.
+        line: to the manager.
         lifeline: ends when the manager does.
+        counts: those that hold now, and go on to hold while others cannot be loaded.
     """
     line.become_surveyor()
     setproctitle(f"rqpool-surveyor[{configuration.name}]: loading the counts")
-    inbox = unix_signals.SignalInbox((*_LEAVE, *_HEED_NOT))
-    unix_signals.unblock()
-    said: Finding | None = None
-    failures = 0
-    while True:
-        finding = _load(configuration, reset=said is None)
-        if said is None or finding != replace(said, failures=0):
-            line.send(replace(finding, failures=0 if finding.groups is None else failures))
-            said = finding
-        failures = failures + 1 if finding.groups is None else 0
-        if not configuration.source.dynamic:
-            return 0
-        ended = inbox.wait([lifeline.fileno()], TICK)
-        if ended or any(signum in _LEAVE for signum in inbox.take()):
-            return 0
+    surveyor = _Surveyor(configuration, line, lifeline, counts)
+    try:
+        surveyor.work()
+    finally:
+        surveyor.close()
+    return 0
 
 
-def _load(configuration: Configuration, *, reset: bool) -> Finding:
-    """Loads the counts once. A loader that cannot even be interrupted ends the process."""
+class _Surveyor:
+    def __init__(
+        self, configuration: Configuration, line: SurveyLine, lifeline: Lifeline, counts: Counts
+    ) -> None:
+        self._inbox = unix_signals.SignalInbox((*_LEAVE, *_HEED_NOT))
+        unix_signals.unblock()
+        self._source = configuration.source
+        self._environment = configuration.environment
+        self._name = configuration.name
+        self._line = line
+        self._lifeline = lifeline
+        self._counts = counts
+        self._said: Finding | None = None
+        self._failures = 0
+        self._scaler: Scaler | None = None
+
+    def work(self) -> None:
+        """Loads, says what is new, and measures, until there is nothing more to do."""
+        self._load(reset=True)
+        while self._goes_on():
+            due = processes.monotonic() + TICK
+            if any(group.bounds is not None for group in self._counts.groups):
+                muster = self._ask()
+                if muster is None:
+                    return
+                self._scale(muster)
+            if self._wait(due):
+                return
+            if self._source.dynamic:
+                self._load(reset=False)
+
+    def close(self) -> None:
+        if self._scaler is not None:
+            self._scaler.close()
+
+    def _goes_on(self) -> bool:
+        return self._source.dynamic or any(group.bounds for group in self._counts.groups)
+
+    # Loading
+
+    def _load(self, *, reset: bool) -> None:
+        """Loads the counts, and tells the manager if that came out otherwise than before."""
+        counts, error = _load_counts(self._source, self._environment, reset=reset)
+        if counts is not None and counts != self._counts:
+            self._counts = counts
+            self.close()
+            self._scaler = None
+        said = self._said
+        if said is None or (said.counts, said.error) != (counts, error):
+            failures = 0 if counts is None else self._failures
+            self._said = Finding(counts, error, failures, self._goes_on())
+            self._line.find(self._said)
+        self._failures = self._failures + 1 if counts is None else 0
+
+    # Measuring
+
+    def _ask(self) -> Muster | None:
+        """What the manager says about its workers; None when it is time to leave."""
+        self._line.ask(Question.MUSTER)
+        while True:
+            messages, ended = self._line.take()
+            if messages:
+                muster: Muster = messages[-1]
+                return muster
+            if ended or self._wait(processes.monotonic() + TICK, self._line.fileno()):
+                return None
+
+    def _scale(self, muster: Muster) -> None:
+        if self._scaler is None:
+            self._scaler = Scaler(self._name, self._counts)
+        self._line.scale(self._scaler.scale(muster))
+
+    # Waiting
+
+    def _wait(self, due: float, *fds: int) -> bool:
+        """Waits until one of the descriptors is readable or time is up.
+
+        Returns:
+            Whether to leave: the manager is gone, or a signal says so.
+        """
+        seconds = max(0.0, due - processes.monotonic())
+        readable = self._inbox.wait([self._lifeline.fileno(), *fds], seconds)
+        leave = any(signum in _LEAVE for signum in self._inbox.take())
+        return leave or self._lifeline.fileno() in readable
+
+
+def _load_counts(
+    source: Source, environment: str | None, *, reset: bool
+) -> tuple[Counts | None, str]:
+    """Loads the counts once: they, or why they cannot be used. A loader that cannot even be
+    interrupted ends the process."""
     faulthandler.dump_traceback_later(2 * conf.LOADER_LIMIT, exit=True)
     try:
         if reset:
-            configuration.source.reset()
-        counts = conf.load(configuration.source, configuration.environment)
+            source.reset()
+        return conf.load(source, environment), ""
     except CountsError as error:
-        return Finding(None, error=_in_full(error, configuration.source.dynamic))
+        return None, _in_full(error, source.dynamic)
     finally:
         faulthandler.cancel_dump_traceback_later()
         reset_queries()
         close_old_connections()
-    return Finding(counts.groups, tuple(map(str, counts.warnings)))
 
 
 def _in_full(error: CountsError, with_traceback: bool) -> str:

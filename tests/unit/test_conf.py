@@ -67,7 +67,7 @@ def test_the_environment_reaches_loader_and_parser(monkeypatch):
         configuration = conf.configure()
     assert asked == ["production"]
     assert configuration.environment == "production"
-    assert configuration.groups == (QueueGroup("high", ("high",), 2),)
+    assert configuration.counts.groups == (QueueGroup("high", ("high",), 2),)
 
 
 # Names
@@ -90,31 +90,33 @@ def test_counts_given_in_a_program_come_before_everything_else(monkeypatch):
     monkeypatch.setenv("RQ_POOL_CONFIG", "rqpool.yml")
     with override_settings(RQ_POOL={"high": 8}):
         configuration = conf.configure(counts={"low": 1})
-    assert [group.name for group in configuration.groups] == ["low"]
+    assert [group.name for group in configuration.counts.groups] == ["low"]
 
 
 def test_empty_counts_given_in_a_program_are_counts():
     with override_settings(RQ_POOL={"high": 8}):
-        assert conf.configure(counts={}).groups == ()
+        assert conf.configure(counts={}).counts.groups == ()
 
 
 def test_the_setting_is_read():
     with override_settings(RQ_POOL={"high": 8}):
         configuration = conf.configure()
     assert configuration.source.name == "RQ_POOL"
-    assert configuration.groups == (QueueGroup("high", ("high",), 8),)
+    assert configuration.counts.groups == (QueueGroup("high", ("high",), 8),)
 
 
 def test_command_line_and_file_come_before_the_setting():
     Path("own.yml").write_text("high: 7")
     with override_settings(RQ_POOL={"high": 8}):
-        assert conf.configure(config="own.yml").groups[0].workers == 7
-        assert conf.configure(config="own.yml", command_line=["high=6"]).groups[0].workers == 6
+        assert conf.configure(config="own.yml").counts.groups[0].workers == 7
+        assert (
+            conf.configure(config="own.yml", command_line=["high=6"]).counts.groups[0].workers == 6
+        )
 
 
 def test_no_counts_anywhere_are_an_empty_pool_that_says_so():
     configuration = conf.configure()
-    assert configuration.groups == ()
+    assert configuration.counts.groups == ()
     (warning,) = configuration.warnings
     assert warning.kind is Kind.EMPTY_POOL
     assert loaders.SETTING in warning.text
@@ -133,14 +135,14 @@ def test_problems_name_their_source():
 
 def test_a_star_is_every_queue_of_the_settings_in_their_order():
     with override_settings(RQ_QUEUES={"b": {"URL": URL}, "a": {"URL": URL}}):
-        (group,) = conf.configure(counts={"*": 1}).groups
+        (group,) = conf.configure(counts={"*": 1}).counts.groups
     assert group.queues == ("b", "a")
 
 
 def test_only_the_connection_tells_servers_apart():
     queues = {"a": {"URL": URL, "DEFAULT_TIMEOUT": 5}, "b": {"URL": URL, "ASYNC": True}}
     with override_settings(RQ_QUEUES=queues):
-        (group,) = conf.configure(counts={"a,b": 1}).groups
+        (group,) = conf.configure(counts={"a,b": 1}).counts.groups
     assert group.queues == ("a", "b")
 
 
@@ -235,7 +237,7 @@ def test_classes_that_can_be_used_are_accepted():
         },
         "low": {"workers": 1, "worker_class": SimpleWorker},
     }
-    first, second = conf.configure(counts=counts).groups
+    first, second = conf.configure(counts=counts).counts.groups
     assert first.options.worker_class == "rq.worker.RoundRobinWorker"
     assert second.options.worker_class is SimpleWorker
 

@@ -2,65 +2,85 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 
 import pytest
 
 from django_rq_pool import processes
-from django_rq_pool.groups import QueueGroup
+from django_rq_pool.demand import Effort
+from django_rq_pool.groups import Counts, QueueGroup
 from django_rq_pool.options import GroupOptions
-from django_rq_pool.survey import Finding, Survey, SurveyLine
+from django_rq_pool.survey import Finding, Muster, Question, Scaled, Survey, SurveyLine
 
-GROUPS = (QueueGroup("high", ("high",), 2, GroupOptions(worker_class=dict)),)
+COUNTS = Counts((QueueGroup("high", ("high",), 2, GroupOptions(worker_class=dict)),))
 
 
 @pytest.fixture
 def line():
+    """The manager's side of a line."""
     line = SurveyLine()
     yield line
     line.close()
     line.become_manager()
 
 
-def test_a_finding_comes_as_it_was_sent(line):
-    sent = [Finding(GROUPS, ("a remark",), failures=3), Finding(None, error="no")]
+@pytest.fixture
+def surveyor_line(line):
+    """The surveyor's side of it, as a fork has it."""
+    other = copy.copy(line)
+    other._mine = line._surveyor_end
+    return other
+
+
+def test_a_finding_comes_as_it_was_sent(line, surveyor_line):
+    sent = [Finding(COUNTS, failures=3, goes_on=True), Finding(None, error="no")]
     for finding in sent:
-        line.send(finding)
+        surveyor_line.find(finding)
     assert line.take() == (sent, False)
     assert line.take() == ([], False)
 
 
-def test_a_finding_that_is_not_whole_waits_for_its_rest(line):
-    line.send(Finding(GROUPS))
+def test_a_finding_that_is_not_whole_waits_for_its_rest(line, surveyor_line):
+    surveyor_line.find(Finding(COUNTS))
     whole = line._manager_end.recv(65_536)
     for byte in whole[:-1]:
         line._surveyor_end.send(bytes([byte]))
         assert line.take() == ([], False)
     line._surveyor_end.send(whole[-1:])
-    assert line.take() == ([Finding(GROUPS)], False)
+    assert line.take() == ([Finding(COUNTS)], False)
 
 
-def test_the_end_of_a_line_is_noticed_after_what_was_sent(line):
-    line.send(Finding(GROUPS))
+def test_the_end_of_a_line_is_noticed_after_what_was_sent(line, surveyor_line):
+    surveyor_line.find(Finding(COUNTS))
     line.become_manager()
-    assert line.take() == ([Finding(GROUPS)], True)
+    assert line.take() == ([Finding(COUNTS)], True)
 
 
-def test_what_cannot_be_passed_on_is_an_error_in_words(line):
+def test_what_cannot_be_passed_on_is_an_error_in_words(line, surveyor_line):
     class Local:
         pass
 
-    line.send(Finding((QueueGroup("high", ("high",), 1, GroupOptions(worker_class=Local)),)))
+    options = GroupOptions(worker_class=Local)
+    surveyor_line.find(Finding(Counts((QueueGroup("high", ("high",), 1, options),))))
     [finding], _ = line.take()
-    assert finding.groups is None
+    assert finding.counts is None
     assert finding.error.startswith("What the loader returned cannot be passed on: ")
     assert finding.error.endswith("Give classes by their dotted paths.")
 
 
-def test_sending_to_a_manager_that_is_gone_is_no_error(line):
+def test_sending_to_a_manager_that_is_gone_is_no_error(line, surveyor_line):
     line.close()
-    line.send(Finding(GROUPS))
+    surveyor_line.find(Finding(COUNTS))
+
+
+def test_a_question_is_answered_and_what_was_measured_arrives(line, surveyor_line):
+    surveyor_line.ask(Question.MUSTER)
+    surveyor_line.scale(Scaled({"high": 3}, {"high": "why"}))
+    assert line.take() == ([Question.MUSTER, Scaled({"high": 3}, {"high": "why"})], False)
+    line.answer(Muster({"high": Effort(1, 0, 7, 0.5)}, {"high": 2}))
+    assert surveyor_line.take() == ([Muster({"high": Effort(1, 0, 7, 0.5)}, {"high": 2})], False)
 
 
 def surveyor(*findings: Finding, ends_by: int = 0, stays: bool = False):
@@ -72,7 +92,7 @@ def surveyor(*findings: Finding, ends_by: int = 0, stays: bool = False):
         def child():
             line.become_surveyor()
             for finding in findings:
-                line.send(finding)
+                line.find(finding)
             if ends_by:
                 os.kill(os.getpid(), ends_by)
             if stays:
@@ -94,10 +114,10 @@ def bury(survey: Survey) -> None:
 
 
 def test_a_surveyor_that_answers_and_leaves_has_done_its_work():
-    survey = Survey(surveyor(Finding(GROUPS)), goes_on=False)
+    survey = Survey(surveyor(Finding(COUNTS)), goes_on=False)
     survey.begin()
     bury(survey)
-    assert survey.take() == [Finding(GROUPS)]
+    assert survey.take() == [Finding(COUNTS)]
     assert survey.due is None
     assert survey.filenos() == []
 
@@ -112,10 +132,10 @@ def test_a_surveyor_that_ends_without_an_answer_is_an_answer(goes_on):
 
 
 def test_a_surveyor_that_should_go_on_is_replaced_later_and_says_nothing_twice():
-    survey = Survey(surveyor(Finding(GROUPS), ends_by=signal.SIGKILL), goes_on=True)
+    survey = Survey(surveyor(Finding(COUNTS, goes_on=True), ends_by=signal.SIGKILL), goes_on=True)
     survey.begin()
     bury(survey)
-    assert survey.take() == [Finding(GROUPS)]
+    assert survey.take() == [Finding(COUNTS, goes_on=True)]
     assert 0 < survey.due - processes.monotonic() < 2
 
 

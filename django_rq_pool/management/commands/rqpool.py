@@ -253,15 +253,15 @@ def table(configuration: Configuration) -> str:
     if configuration.environment:
         heading += f", environment: {configuration.environment}"
     rows = [("GROUP", "WORKERS", "QUEUES", "OPTIONS")]
-    for group in configuration.groups:
+    for group in configuration.counts.groups:
         given = (f"{name}={value}" for name, value in group.options.given().items())
         workers = str(group.bounds or group.workers)
         rows.append((group.name, workers, " ".join(group.queues), " ".join(given) or "-"))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)) for row in rows]
-    least = sum(group.workers for group in configuration.groups)
+    least = sum(group.workers for group in configuration.counts.groups)
     most = sum(
-        group.bounds.max if group.bounds else group.workers for group in configuration.groups
+        group.bounds.max if group.bounds else group.workers for group in configuration.counts.groups
     )
     total = f"{least} workers" if least == most else f"{least} to {most} workers"
     return "\n".join([heading, *(line.rstrip() for line in lines), total])
