@@ -28,8 +28,8 @@ from .worker import unfit
 TERM_TIMEOUT = 4.0
 """Seconds that a job has to clean up under TERM_CHILD; resque-pool's default."""
 
-LOADER_LIMIT = 5.0
-"""Seconds that a loader may take."""
+LOADER_TIMEOUT = 5.0
+"""Seconds that a loader may take, unless ``RQ_POOL_LOADER_TIMEOUT`` says otherwise."""
 
 ENVIRONMENT_VARIABLES = ("RQ_POOL_ENV", "DJANGO_ENV")
 
@@ -131,7 +131,8 @@ def load(source: loaders.Source, environment: str | None) -> Counts:
     Raises:
         CountsError: with every problem found. What a loader raised is its cause.
     """
-    with unix_signals.time_limit(LOADER_LIMIT, f"the loader took longer than {LOADER_LIMIT:g} s"):
+    limit = loader_timeout()
+    with unix_signals.time_limit(limit, f"the loader took longer than {limit:g} s"):
         mapping = source.load(environment)
     counts = parse_counts(
         mapping, source=source.name, environment=environment, queues=queue_connections()
@@ -170,6 +171,25 @@ def term_child_timeout() -> float | None:
             )
         )
     return timeout
+
+
+def loader_timeout() -> float:
+    """``RQ_POOL_LOADER_TIMEOUT`` in seconds, 5 when it is not set.
+
+    Raises:
+        CountsError: it is not a number above 0.
+    """
+    given = getattr(settings, "RQ_POOL_LOADER_TIMEOUT", LOADER_TIMEOUT)
+    number = isinstance(given, (int, float)) and not isinstance(given, bool)
+    if not (number and 0 < given < float("inf")):
+        raise CountsError(
+            Problem(
+                Kind.SOURCE,
+                f"RQ_POOL_LOADER_TIMEOUT: {given!r} is no time.",
+                "Give a number of seconds above 0.",
+            )
+        )
+    return float(given)
 
 
 def _dyno_warnings(term: TermPolicy) -> Iterator[Problem]:

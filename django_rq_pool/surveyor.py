@@ -142,7 +142,7 @@ def _load_counts(
 ) -> tuple[Counts | None, str]:
     """Loads the counts once: they, or why they cannot be used. A loader that cannot even be
     interrupted ends the process."""
-    faulthandler.dump_traceback_later(2 * conf.LOADER_LIMIT, exit=True)
+    faulthandler.dump_traceback_later(2 * conf.loader_timeout(), exit=True)
     try:
         if reset:
             source.reset()
