@@ -36,6 +36,7 @@ class Assignment:
         reports: where it tells the manager what happens to it.
         lifeline: ends when the manager does.
         reopen_logs: reopens the log files of the process it is called in.
+        learns: tell the manager what jobs import.
     """
 
     pool: str
@@ -49,6 +50,7 @@ class Assignment:
     reports: Reports
     lifeline: Lifeline
     reopen_logs: Callable[[], object]
+    learns: bool
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,11 @@ class Berth:
             self.ready = True
             self.assignment.reports.send(Event.READY)
 
+    def tell_imported(self, modules: list[str]) -> None:
+        """Reports modules that a job had to import."""
+        if modules:
+            self.assignment.reports.send(Event.IMPORTED, " ".join(modules))
+
     def await_redis(self) -> bool:
         """Waits until Redis answers, and tells the manager if it has to.
 

@@ -46,6 +46,7 @@ class Configuration:
         warnings: what is odd and does not prevent a start.
         rules: how the pool stops.
         preload: modules to import before the first fork.
+        learns: tell which modules jobs import that could be preloaded.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Configuration:
     warnings: tuple[Problem, ...]
     rules: StopRules
     preload: tuple[str, ...]
+    learns: bool
 
 
 def configure(
@@ -96,6 +98,15 @@ def configure(
                 "Give a list of dotted module names.",
             )
         )
+    learns = getattr(settings, "RQ_POOL_LEARN_PRELOAD", False)
+    if not isinstance(learns, bool):
+        problems.append(
+            Problem(
+                Kind.SOURCE,
+                f"RQ_POOL_LEARN_PRELOAD: {learns!r} is neither True nor False.",
+                "Give True to have the log name the modules that jobs import.",
+            )
+        )
     term_child = None
     try:
         term_child = term_child_timeout()
@@ -111,6 +122,7 @@ def configure(
         (*loaded.warnings, *_dyno_warnings(term)),
         StopRules(term, term_child),
         tuple(preload),
+        learns,
     )
 
 

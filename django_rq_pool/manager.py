@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 
 from setproctitle import setproctitle
 
@@ -20,13 +18,15 @@ from .crew import Crew
 from .groups import Counts
 from .herald import Herald
 from .hotswap import Succession
+from .learning import MOST
 from .nursery import Nursery
 from .overview import Activity, age, overview
 from .phases import Order, Phase, StopRules
 from .plan import Fork, Habits, Plan, Wanted, make_plan
 from .reports import Event, Report
 from .stepline import GivesWay
-from .survey import Finding, Scaled, Survey
+from .survey import Finding, Survey
+from .targets import Targets
 from .troubles import Trouble, Troubles
 
 logger = logging.getLogger("django_rq_pool")
@@ -68,10 +68,7 @@ class Manager:
     ) -> None:
         self.name = name
         self.phase = Phase.RUNNING
-        self._counts = counts
-        self._groups = {group.name: group for group in counts.groups}
-        self._reasons: Mapping[str, str] = {}
-        self._generations: Counter[str] = Counter()
+        self._targets = Targets(counts)
         self._habits = habits
         self._watches_counts = watches_counts
         self._reopen_logs = reopen_logs
@@ -83,10 +80,13 @@ class Manager:
         self._succession = succession
         self._gives_way = gives_way
         self._crew = Crew(self._nursery, burst=habits.burst)
-        self._survey = Survey(lambda: nursery.fork_surveyor(self._counts), goes_on=watches_counts)
+        self._survey = Survey(
+            lambda: nursery.fork_surveyor(self._targets.counts), goes_on=watches_counts
+        )
         self._reloading = False
         self._paused = False
         self._troubles = Troubles()
+        self._imported: dict[str, None] = {}
         self._titled: list[int] | None = None
         self._began = processes.monotonic()
         self._status = 0
@@ -99,7 +99,7 @@ class Manager:
             for one whose start has failed.
         """
         self._show_title()
-        logger.info("manager %d of pool %s started: %s", os.getpid(), self.name, self._shown())
+        logger.info("manager %d of pool %s started: %s", os.getpid(), self.name, self._targets)
         if self._watches_counts:
             self._survey.begin()
         try:
@@ -124,7 +124,7 @@ class Manager:
             self._heed_signal(signum)
         self._heed_survey()
         self._gives_way.look(self._crew.roster.counts)
-        wanted = self._wanted()
+        wanted = self._targets.wanted(self._gives_way.keep)
         may_have: Sequence[Wanted] = wanted
         if self._succession is not None:
             self._succession.look(wanted, self._crew.roster)
@@ -161,13 +161,6 @@ class Manager:
             self._habits,
         )
 
-    def _wanted(self) -> list[Wanted]:
-        keep = self._gives_way.keep
-        return [
-            Wanted(name, min(group.workers, keep.get(name, group.workers)), self._generations[name])
-            for name, group in self._groups.items()
-        ]
-
     def _patience(self, plan: Plan) -> float | None:
         """Seconds until the next turn if nothing happens; None: no such time."""
         if plan.actions:
@@ -180,9 +173,9 @@ class Manager:
 
     def _fork(self, action: Fork) -> None:
         self._crew.fork(
-            self._groups[action.group],
+            self._targets.group(action.group),
             action.number,
-            generation=self._generations[action.group],
+            generation=self._targets.generation(action.group),
             paused=self._paused,
         )
 
@@ -252,13 +245,15 @@ class Manager:
         )
         lines = overview(
             title,
-            self._wanted(),
+            self._targets.wanted(self._gives_way.keep),
             self._crew.roster,
             self._crew.backoffs,
             activities,
-            self._reasons,
+            self._targets.reasons,
             now,
         )
+        if self._imported:
+            lines.append(f"  jobs have imported: {', '.join(self._imported)}")
         for line in lines:
             logger.info("%s", line)
         hooks.siginfo.run(self._crew.roster)
@@ -278,18 +273,33 @@ class Manager:
             self._troubles.tell(group, Trouble.BOOT, report.text)
         elif report.event is Event.REDIS_LOST:
             self._troubles.tell(group, Trouble.REDIS, report.text)
+        elif report.event is Event.IMPORTED:
+            self._learn(group, report.text.split())
         else:
             self._troubles.end(group, Trouble.REDIS)
+
+    def _learn(self, group: str, modules: list[str]) -> None:
+        """Names what jobs import, once, and no more than anybody would read."""
+        fresh = [each for each in modules if each not in self._imported]
+        fresh = fresh[: MOST - len(self._imported)]
+        if fresh:
+            self._imported.update(dict.fromkeys(fresh))
+            logger.info(
+                "jobs of %s import what the manager has not imported: %s; to do it once for all "
+                "of them, add what is yours to RQ_POOL_PRELOAD",
+                group,
+                ", ".join(fresh),
+            )
 
     def _heed_survey(self) -> None:
         for finding in self._survey.take():
             self._heed_finding(finding)
-        if self._survey.scaled is not None:
-            self._scale(self._survey.scaled)
-            self._survey.scaled = None
+        scaled, self._survey.scaled = self._survey.scaled, None
+        if scaled is not None:
+            for name in self._targets.scale(scaled.workers, scaled.reasons):
+                logger.info("group %s: %s", name, scaled.reasons[name])
         if self._survey.asked:
-            scaled = [group for group in self._groups.values() if group.bounds is not None]
-            self._survey.answer(self._crew.muster(scaled))
+            self._survey.answer(self._crew.muster(self._targets.bounded()))
 
     def _heed_finding(self, finding: Finding) -> None:
         if finding.counts is None:
@@ -299,43 +309,14 @@ class Manager:
                 logger.info("the counts can be loaded again, after %d failures", finding.failures)
             for warning in finding.counts.warnings:
                 logger.warning("%s", warning)
-            self._adopt(finding.counts)
+            if self._targets.adopt(finding.counts):
+                logger.info("counts: %s", self._targets)
         if self._reloading:
             self._reloading = False
             self.phase = phases.after_load(self.phase)
             self._reopen_all_logs()
             self._crew.backoffs.clear()
-            for name in self._groups:
-                self._generations[name] += 1
-
-    def _adopt(self, counts: Counts) -> None:
-        """Makes these the counts that are wanted. A group with other queues or options than before
-        begins another generation; one with bounds begins with the workers that it has."""
-        before = self._groups
-        self._counts = counts
-        self._groups = {group.name: group for group in counts.groups}
-        for name, group in self._groups.items():
-            known = before.get(name, group)
-            if (known.queues, known.options) != (group.queues, group.options):
-                self._generations[name] += 1
-            if group.bounds is not None:
-                workers = min(max(known.workers, group.bounds.min), group.bounds.max)
-                self._groups[name] = replace(group, workers=workers)
-        if before != self._groups:
-            logger.info("counts: %s", self._shown())
-
-    def _scale(self, scaled: Scaled) -> None:
-        """Gives groups with bounds the counts that measuring has led to."""
-        self._reasons = scaled.reasons
-        for name, workers in scaled.workers.items():
-            group = self._groups.get(name)
-            if group is not None and group.bounds is not None and workers != group.workers:
-                self._groups[name] = replace(group, workers=workers)
-                logger.info("group %s: %s", name, scaled.reasons[name])
-
-    def _shown(self) -> str:
-        counts = ", ".join(f"{group.name}={group.workers}" for group in self._groups.values())
-        return counts or "empty"
+            self._targets.renew()
 
     def _show_title(self) -> None:
         pids = self._crew.roster.pids()

@@ -22,6 +22,7 @@ from .accounting import IN_FLIGHT_KEY, MEMBERS_KEY
 from .berth import Berth
 from .fetch import Fetcher
 from .groups import QueueGroup
+from .learning import Lessons
 
 if TYPE_CHECKING:
     Base = Worker
@@ -46,10 +47,13 @@ class Member(Base):
     stands_for_dead = False
     _berth: Berth
     _suspects_due = math.inf
+    _lessons: Lessons | None = None
 
     def board(self, berth: Berth) -> None:
         """Gives the worker its ties to the pool, after RQ's constructor and before ``work``."""
         self._berth = berth
+        if berth.assignment.learns and not self.stands_for_dead:
+            self._lessons = Lessons()
         self._fetcher = Fetcher(self.connection, IN_FLIGHT_KEY % self.name, berth.wait)
 
     def register_birth(self) -> None:

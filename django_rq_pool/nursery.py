@@ -28,6 +28,7 @@ class Nursery:
         rules: what signals mean to workers.
         burst: workers leave when their queues are empty.
         single_process_group: workers stay in the manager's process group.
+        learns: workers tell what their jobs import.
         reopen_logs: reopens the log files of the process it is called in.
         let_go: called in each forked process, which has no business with what else the manager
             holds.
@@ -42,6 +43,7 @@ class Nursery:
         rules: StopRules,
         burst: bool,
         single_process_group: bool,
+        learns: bool,
         reopen_logs: Callable[[], object],
         let_go: Callable[[], object],
     ) -> None:
@@ -52,6 +54,7 @@ class Nursery:
         self._rules = rules
         self._burst = burst
         self._own_groups = not single_process_group
+        self._learns = learns
         self._reopen_logs = reopen_logs
         self._let_go = let_go
         self._lifeline = Lifeline()
@@ -81,6 +84,7 @@ class Nursery:
             reports=self.reports,
             lifeline=self._lifeline,
             reopen_logs=self._reopen_logs,
+            learns=self._learns,
         )
         try:
             pid = self._fork(lambda: self._lives.worker(assignment))

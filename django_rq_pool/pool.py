@@ -191,6 +191,7 @@ def _manager(
         rules=rules,
         burst=manner.burst,
         single_process_group=manner.single_process_group,
+        learns=configuration.learns,
         reopen_logs=logfiles.reopen,
         let_go=let_go,
     )

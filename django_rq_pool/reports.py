@@ -27,6 +27,8 @@ class Event(str, Enum):
     """The worker cannot reach Redis and keeps trying; the text is the error."""
     REDIS_BACK = "redis back"
     """The worker reaches Redis again."""
+    IMPORTED = "imported"
+    """A job of the worker had to import modules; the text is their names, with spaces between."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,8 @@ class RunsJobs(Member):
             accounting.settle(self, "Redis went away around the job")
         finally:
             self._berth.slot.end()
+            if self._lessons is not None:
+                self._berth.tell_imported(self._lessons.take())
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """RQ's worker leaves when a heartbeat does not get through, and sends its three commands
@@ -165,9 +167,13 @@ class RunsJobs(Member):
         """RQ's horse leaves by ``os._exit``: what a job prints into a file or a pipe is lost. And
         RQ's `SimpleWorker` keeps a database connection that is broken."""
         renew_connections()
+        if self._lessons is not None:
+            self._lessons.begin()
         try:
             return super().perform_job(job, queue, execution)
         finally:
+            if self._lessons is not None:
+                self._lessons.end()
             renew_connections()
             processes.flush_output()
 
