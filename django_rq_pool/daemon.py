@@ -22,6 +22,10 @@ from .problems import StartError
 
 _UNREADY = "The pool ended before it was ready."
 
+_LAST_STEPS = 5.0
+"""Seconds that a daemon whose launch has failed may take to end: when the command returns, nothing
+of the pool shall be left."""
+
 
 def detach(redirect: Callable[[], None], log: str | Path) -> Launch:
     """Forks the daemon and returns in it; the process that called this waits, and never returns.
@@ -183,6 +187,8 @@ class _WaitingCommand:
             elif self._last_word not in unfinished and not self._adopts:
                 self._heed_death(None)
             if self._status is not None:
+                if self._status and not self._passed_on:
+                    processes.wait_for_end(self._pid, _LAST_STEPS)
                 return 128 + self._passed_on if self._passed_on else self._status
             inbox.wait(unfinished, None)
 

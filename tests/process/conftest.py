@@ -101,7 +101,8 @@ def talk(tmp_path: Path) -> Iterator[Callable[..., Conversation]]:
     def start(code: str, *arguments: object, **options: Any) -> Conversation:
         # The command's title stands for its path, by which Python would find its packages.
         path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-        options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": path}, **options}
+        env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
+        options = {"cwd": tmp_path, "env": env, **options}
         conversations.append(Conversation(code, *map(str, arguments), **options))
         return conversations[-1]
 

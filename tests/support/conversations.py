@@ -73,5 +73,6 @@ class Conversation:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGKILL)
         self.process.wait(DEADLINE)
-        self.process.stdin.close()
-        self.process.stdout.close()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
