@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from django_rq_pool.hooks import Hooks, after_prefork, after_spawn, before_fork, siginfo
+from django_rq_pool.hooks import (
+    Hooks,
+    after_prefork,
+    after_spawn,
+    before_fork,
+    reopen_connections,
+    siginfo,
+)
 
 
 def first(*arguments: object) -> None:
@@ -115,6 +122,30 @@ def test_elsewhere_it_is_logged_with_its_traceback_and_the_next_hook_runs(hooks,
     assert record.getMessage() == f"moment: the hook {__name__}.fails failed"
     assert record.levelname == "ERROR"
     assert "LookupError: the hook's own reason" in caplog.text
+
+
+def test_a_list_may_begin_with_a_hook_of_the_pools_which_is_like_any_other():
+    hooks = Hooks("moment", must_succeed=True, first=first)
+    hooks(second)
+    assert list(hooks) == [first, second]
+    hooks.remove(first)
+    assert list(hooks) == [second]
+
+
+def test_the_last_step_comes_after_every_hook_even_one_that_fails_and_cannot_be_replaced(caplog):
+    calls: list[str] = []
+    hooks = Hooks("moment", must_succeed=False, last=lambda: calls.append("last"))
+    hooks(lambda: calls.append("hook"))
+    hooks(fails)
+    hooks.run()
+    assert len(hooks) == 2
+    hooks.replace([])
+    hooks.run()
+    assert calls == ["hook", "last", "last"]
+
+
+def test_connections_are_reopened_before_all_other_hooks_of_a_worker():
+    assert list(after_prefork) == [reopen_connections]
 
 
 @pytest.mark.parametrize("hooks", [before_fork, after_spawn, siginfo], ids=lambda each: each.name)
