@@ -7,6 +7,7 @@ import signal
 import socket
 import sqlite3
 import zoneinfo
+from contextlib import closing
 from datetime import datetime, timezone
 
 import pytest
@@ -102,8 +103,9 @@ def test_counts_follow_a_model_that_is_edited_in_djangos_admin(start_with, tmp_p
     assert start_with(WITH_ADMIN, command=migrate).wait() == 0
 
     def edit(statement: str, *values: object) -> None:
-        with sqlite3.connect(tmp_path / "shop.sqlite3", timeout=30) as database:
-            database.execute(statement, values)
+        connection = sqlite3.connect(tmp_path / "shop.sqlite3", timeout=30)
+        with closing(connection), connection:  # the inner one commits
+            connection.execute(statement, values)
 
     edit("insert into staff_poolcount (queues, workers) values (?, ?)", "high,default", 2)
     pool = start_with(WITH_ADMIN).expect_ready(2)
