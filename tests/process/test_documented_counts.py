@@ -1,0 +1,202 @@
+"""The examples of the documentation: where counts may come from, word for word."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sqlite3
+import zoneinfo
+from contextlib import closing
+from datetime import datetime, timezone
+
+import pytest
+
+from harness import MANAGE, eventually, python_command
+
+# From a key in Redis
+
+REDIS_KEY = '''
+import django_rq
+
+
+def counts(environment):
+    """As many workers as the key says: redis-cli SET pool:high 8"""
+    redis = django_rq.get_connection("high")
+    return {"high": int(redis.get("pool:high") or 2), "low": 1}
+'''
+
+
+def test_counts_follow_a_key_in_redis(start_with, valkey):
+    pool = start_with('RQ_POOL = "pool_counts.counts"', modules={"pool_counts": REDIS_KEY})
+    pool.expect_ready(3)
+    valkey.set("pool:high", 4)
+    pool.expect_ready(5)
+    valkey.set("pool:high", 1)
+    eventually(lambda: len(pool.worker_pids()) == 2)
+    assert pool.stop() == 0
+
+
+def test_a_key_that_holds_no_number_leaves_the_counts_as_they_are(start_with, valkey):
+    pool = start_with('RQ_POOL = "pool_counts.counts"', modules={"pool_counts": REDIS_KEY})
+    pool.expect_ready(3)
+    valkey.set("pool:high", "many")
+    pool.expect(r"ValueError: invalid literal for int\(\)")
+    valkey.set("pool:high", 3)
+    pool.expect_ready(4)
+    assert len(pool.worker_pids()) == 4
+    assert pool.stop() == 0
+
+
+# From a model
+
+MODELS = """
+from django.db import models
+
+
+class PoolCount(models.Model):
+    queues = models.CharField(max_length=200, unique=True)
+    workers = models.PositiveSmallIntegerField(default=1)
+"""
+
+ADMIN = """
+from django.contrib import admin
+
+from .models import PoolCount
+
+
+@admin.register(PoolCount)
+class PoolCountAdmin(admin.ModelAdmin):
+    list_display = ["queues", "workers"]
+    list_editable = ["workers"]
+"""
+
+POOL = """
+from django_rq_pool import Throttled
+
+from .models import PoolCount
+
+
+@Throttled  # asks the database every ten seconds, not every second
+def counts(environment):
+    return dict(PoolCount.objects.values_list("queues", "workers"))
+"""
+
+WITH_ADMIN = """
+INSTALLED_APPS += [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "staff",
+]
+RQ_POOL = "staff.pool.counts"
+"""
+
+
+def test_counts_follow_a_model_that_is_edited_in_djangos_admin(start_with, tmp_path):
+    (tmp_path / "staff").mkdir()
+    for name, source in {"__init__": "", "models": MODELS, "admin": ADMIN, "pool": POOL}.items():
+        (tmp_path / "staff" / f"{name}.py").write_text(source)
+    migrate = python_command(str(MANAGE), "migrate", "--run-syncdb", "--skip-checks")
+    assert start_with(WITH_ADMIN, command=migrate).wait() == 0
+
+    def edit(statement: str, *values: object) -> None:
+        connection = sqlite3.connect(tmp_path / "shop.sqlite3", timeout=30)
+        with closing(connection), connection:  # the inner one commits
+            connection.execute(statement, values)
+
+    edit("insert into staff_poolcount (queues, workers) values (?, ?)", "high,default", 2)
+    pool = start_with(WITH_ADMIN).expect_ready(2)
+    edit("update staff_poolcount set workers = 3")
+    edit("insert into staff_poolcount (queues, workers) values ('low', 1)")
+    pool.send(signal.SIGHUP)  # does not wait for the ten seconds
+    eventually(lambda: len(pool.worker_pids()) == 4)
+    edit("update staff_poolcount set workers = 1")
+    eventually(lambda: len(pool.worker_pids()) == 2)
+    assert pool.stop() == 0
+
+
+# By the time of day
+
+TIME_OF_DAY = """
+from django.utils import timezone
+
+
+def counts(environment):
+    busy = 8 <= timezone.localtime().hour < 20
+    return {"high": 3 if busy else 1}
+"""
+
+
+@pytest.mark.parametrize(("hour", "workers"), [(12, 3), (23, 1)])
+def test_counts_follow_the_time_of_day(start_with, hour, workers):
+    ahead = (hour - datetime.now(timezone.utc).hour + 12) % 24 - 12
+    zone = f"Etc/GMT{-ahead:+d}"  # whose signs are turned round
+    zoneinfo.ZoneInfo(zone)
+    settings = f'RQ_POOL = "pool_counts.counts"\nTIME_ZONE = {zone!r}'
+    pool = start_with(settings, modules={"pool_counts": TIME_OF_DAY}).expect_ready(workers)
+    assert len(pool.worker_pids()) == workers
+    assert pool.stop() == 0
+
+
+# A file that is a template
+
+TEMPLATE = """
+high: {% widthratio cpu_count 1 2 %}       # two for each CPU
+low: {{ env.LOW_WORKERS|default:1 }}
+{% if hostname == "web1" %}
+default:                                   # one host runs the scheduler
+  workers: 1
+  with_scheduler: true
+{% endif %}
+"""
+
+
+@pytest.mark.parametrize(("given", "low"), [({}, 1), ({"LOW_WORKERS": "3"}, 3)])
+@pytest.mark.parametrize("here", [False, True])
+def test_a_file_is_a_template(start_pool, given, low, here):
+    text = TEMPLATE.replace("web1", socket.gethostname()) if here else TEMPLATE
+    pool = start_pool("--check", yaml=text, env=given)
+    assert pool.wait() == 0
+    rows = [line.split()[:2] for line in pool.text().splitlines()[2:-1]]
+    cpus = len(os.sched_getaffinity(0))
+    assert rows == [
+        ["high", str(2 * cpus)],
+        ["low", str(low)],
+        *([["default", "1"]] if here else []),
+    ]
+
+
+# Bounds
+
+SCALED = """
+"high,default":
+  workers: {min: 1, max: 10}
+  target_latency: 2
+low:
+  workers: {min: 0, max: 4}
+foo: 1
+max_total: 12
+production:
+  "high,default":
+    workers: {min: 4, max: 40}
+  low: 2
+  max_total: 50
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "rows"),
+    [
+        (None, ["high,default  1..10", "low           0..4", "foo           1"]),
+        ("production", ["high,default  4..40", "low           2", "foo           1"]),
+    ],
+)
+def test_a_group_may_have_bounds(start_pool, environment, rows):
+    arguments = [] if environment is None else ["--environment", environment]
+    pool = start_pool("--check", *arguments, yaml=SCALED)
+    assert pool.wait() == 0
+    for row, line in zip(rows, pool.text().splitlines()[2:]):
+        assert line.startswith(row + " ")
