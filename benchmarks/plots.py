@@ -17,7 +17,12 @@ from report import Results
 mpl.use("svg")
 mpl.rcParams.update({"svg.hashsalt": "django-rq-pool", "font.size": 9, "svg.fonttype": "none"})
 
-COLOURS = {"rqworker": "#b8b8b8", "rqworker-pool": "#7d92b5", "rqpool": "#c8552d"}
+COLOURS = {
+    "rqworker": "#b8b8b8",
+    "rqworker-pool": "#7d92b5",
+    "preloading-pool": "#4f6a94",
+    "rqpool": "#c8552d",
+}
 BARS = (
     ("ready", "all workers ready, s", 1.0, False),
     ("pss_worn", "memory per worker, worn, MB", 1e6, False),
@@ -41,25 +46,33 @@ def draw_comparison(results: Results, path: Path) -> None:
         axis.set_title(title, fontsize=9)
         if logarithmic:
             axis.set_yscale("log")
-    handles = [pyplot.Rectangle((0, 0), 1, 1, color=colour) for colour in COLOURS.values()]
-    figure.legend(handles, COLOURS, loc="outside lower center", ncols=3, frameon=False)
+    names = _contenders(results)
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color=COLOURS[name]) for name in names]
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names), frameon=False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 
 
+def _contenders(results: Results) -> list[str]:
+    measured = {name for name, _ in results.columns()}
+    return [name for name in COLOURS if name in measured]
+
+
 def _bars(axis: Axes, results: Results, key: str, unit: float) -> None:
     sizes = sorted({workers for measure, _, workers in results.numbers if measure == key})
+    names = _contenders(results)
+    width = 0.8 / len(names)
     for place, workers in enumerate(sizes):
-        for side, (name, colour) in enumerate(COLOURS.items()):
+        for side, name in enumerate(names):
             median = results.median(key, name, workers)
             if median is None:
                 continue
             numbers = [n for n in results.numbers[key, name, workers] if n is not None]
             axis.bar(
-                place + 0.27 * (side - 1),
+                place + width * (side - (len(names) - 1) / 2),
                 median / unit,
-                0.25,
-                color=colour,
+                0.9 * width,
+                color=COLOURS[name],
                 yerr=[[(median - min(numbers)) / unit], [(max(numbers) - median) / unit]],
                 error_kw={"linewidth": 0.8},
             )

@@ -43,7 +43,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import report
-from contenders import CONTENDERS, RQPOOL, Contender
+from contenders import CONTENDERS, DEFAULT, RQPOOL, Contender
 from figures import (
     Effort,
     Measure,
@@ -231,7 +231,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--contenders",
         type=_names_among(CONTENDERS),
-        default=CONTENDERS,
+        default=DEFAULT,
         metavar=",".join(CONTENDERS),
         help="whom to measure",
     )

@@ -5,10 +5,12 @@ Rule of the room: all of it happens before the first fork, so that every worker 
 
 from __future__ import annotations
 
+import ctypes
 import encodings.idna  # noqa: F401  # what a process's first connection to a host name imports
 import gc
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from django.utils.module_loading import autodiscover_modules
 
@@ -39,3 +41,38 @@ def freeze_heap() -> None:
     """
     gc.collect()
     gc.freeze()
+    fold_heap()
+
+
+_HUGE_PAGE_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
+_MAPS = Path("/proc/self/maps")
+_MADV_COLLAPSE = 25
+
+
+def fold_heap() -> int:
+    """Has the system keep the heap in huge pages, as far as it can (Linux 6.1; see madvise(2)).
+
+    A fork copies an entry for each page of the heap, and the end of the forked process takes them
+    back, for each job. A huge page has one entry instead of 512, and is cut up only where it is
+    written to.
+
+    Returns:
+        How many huge pages there are now.
+    """
+    try:
+        size = int(_HUGE_PAGE_SIZE.read_text())
+        maps = _MAPS.read_text()
+    except OSError:  # another system, or one without huge pages
+        return 0
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    return sum(madvise(start, size, _MADV_COLLAPSE) == 0 for start in _heap(maps, size))
+
+
+def _heap(maps: str, size: int) -> Iterator[int]:
+    """The addresses of the pieces of this size and alignment that the heap consists of."""
+    for line in maps.splitlines():
+        extent, rights, _, _, _, *name = line.split(maxsplit=5)
+        if rights == "rw-p" and name in ([], ["[heap]"]):
+            start, end = (int(address, 16) for address in extent.split("-"))
+            yield from range(-(-start // size) * size, end - size + 1, size)

@@ -1,9 +1,9 @@
 """Throughput: jobs per second of N workers that are ready, and what a job costs.
 
 The jobs are put on the queues in turns, by one transaction; the time begins before it and ends when
-the last of them is in a finished (or failed) registry, looked at every 10 ms. No-op jobs are of a
-module that imports nothing; *heavy* ones are of a module that imports numpy, pandas, requests and
-Pillow, and do very little with each. CPU per job is that of all processes of the contender, horses
+the last of them is in a finished (or failed) registry, looked at every 10 ms. Jobs of both kinds do
+nothing: no-op jobs are of a module that imports nothing, heavy-import jobs of one that imports
+numpy, pandas, requests and Pillow. CPU per job is that of all processes of the contender, horses
 included; commands per job is what the server counted, without those of the benchmark.
 """
 
@@ -18,7 +18,7 @@ _FEWEST_HEAVY_JOBS = 16
 def measure(life: Life, effort: Effort) -> Numbers:
     nothing = _measure(life, "clinic.jobs.nothing", effort.jobs, "noop")
     heavy = _measure(
-        life, "clinic.tasks.thumbnail", max(_FEWEST_HEAVY_JOBS, effort.heavy_jobs), "heavy"
+        life, "clinic.tasks.nothing", max(_FEWEST_HEAVY_JOBS, effort.heavy_jobs), "heavy"
     )
     return {**nothing, **heavy}
 

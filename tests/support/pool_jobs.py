@@ -1,6 +1,7 @@
 """Jobs and worker classes that only the tests use; on the path of the pools that they start."""
 
 import contextlib
+import fcntl
 import logging
 import mmap
 import os
@@ -252,3 +253,20 @@ class CrashesWhenReady(Worker):
 class DiesAtBoot(Worker):
     def __init__(self, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class CountsForks(Worker):
+    """Counts, in a file that all workers share, how often one of them forks."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        if kwargs["prepare_for_work"]:
+            with Path(os.environ["FORKS"]).open("r+b") as stream:
+                self.forks = mmap.mmap(stream.fileno(), 8)
+            os.register_at_fork(before=self.count)
+
+    def count(self):
+        with Path(os.environ["FORKS"]).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            so_far = int.from_bytes(self.forks[:], "little")
+            self.forks[:] = (so_far + 1).to_bytes(8, "little")

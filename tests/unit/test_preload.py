@@ -1,0 +1,33 @@
+"""Preload: the heap that is folded is the heap, and it is the same afterwards."""
+
+from __future__ import annotations
+
+import hashlib
+
+from django_rq_pool.preload import _heap, fold_heap
+
+MAPS = """\
+00600000-00a00000 rw-p 00000000 00:00 0
+00a00000-00c00000 r--p 00000000 00:00 0
+00c00000-01000000 rw-p 00000000 08:01 42                                 /usr/lib/a library.so
+01300000-01900000 rw-p 00000000 00:00 0                                  [heap]
+02000000-02100000 rw-p 00000000 00:00 0
+03000000-03400000 rw-s 00000000 00:01 7                                  /dev/zero (deleted)
+7ffc00000000-7ffc00400000 rw-p 00000000 00:00 0                          [stack]
+"""
+
+
+def test_only_whole_aligned_pieces_of_private_memory_are_the_heap():
+    assert [hex(start) for start in _heap(MAPS, 0x200000)] == [
+        "0x600000",
+        "0x800000",
+        "0x1400000",
+        "0x1600000",
+    ]
+
+
+def test_what_is_in_memory_survives_being_folded():
+    everything = [bytes([number % 256]) * 4000 for number in range(4000)]
+    before = hashlib.sha256(b"".join(everything)).digest()
+    assert fold_heap() >= 0
+    assert hashlib.sha256(b"".join(everything)).digest() == before
