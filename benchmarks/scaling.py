@@ -2,8 +2,8 @@
 
     python benchmarks/scaling.py [--folder FOLDER] [SCENARIO ...]
 
-For each scenario of `tests/simulation.py` it writes `docs/scaling-<name>.svg`: the offered load and
-the count, the jobs that wait, and the age of the oldest beside the target. The same code gives the
+For each scenario of `tests/simulation.py` it writes `benchmarks/curves/scaling-<name>.svg`: the
+offered load and the count, the jobs that wait, and the age of the oldest beside the target. The same code gives the
 same files.
 
 Needs the dependency group `plots`: pip install -e . --group plots
@@ -111,7 +111,7 @@ def corners(points: Line) -> tuple[list[float], list[float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=", ".join(SCENARIOS))
-    parser.add_argument("--folder", type=Path, default=ROOT / "docs")
+    parser.add_argument("--folder", type=Path, default=ROOT / "benchmarks" / "curves")
     arguments = parser.parse_args()
     unknown = set(arguments.scenarios) - set(SCENARIOS)
     if unknown:

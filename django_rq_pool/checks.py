@@ -16,12 +16,16 @@ from .problems import CountsError, Problem
 
 @register("rq")
 def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Parses the counts that ``rqpool`` would use if it were started without options."""
+    """Parses the counts that ``rqpool`` would use if it were started without options.
+
+    A loader of the project's own is not called: it may ask a database that ``manage.py migrate``,
+    which runs the checks first, has yet to make.
+    """
     # Not imported with the app: RQ and django-rq cost every command a tenth of a second.
     from . import conf, loaders
 
     try:
-        configuration = conf.configure()
+        configuration = conf.configure(call_loader=False)
     except CountsError as error:
         return [message(problem) for problem in error.problems]
     if configuration.source is loaders.NOTHING:

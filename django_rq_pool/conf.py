@@ -67,6 +67,7 @@ def configure(
     environment: str | None = None,
     name: str | None = None,
     term: TermPolicy = TermPolicy.IMMEDIATE,
+    call_loader: bool = True,
 ) -> Configuration:
     """Finds the counts, parses them and checks that what they name can be imported.
 
@@ -77,6 +78,7 @@ def configure(
         environment: see `find_environment`.
         name: the name of the pool, else the project's.
         term: what TERM means.
+        call_loader: whether a loader of the project's own is called; there are no counts else.
 
     Raises:
         CountsError: with every problem found.
@@ -86,7 +88,8 @@ def configure(
     source, loaded = loaders.NOTHING, Counts(())
     try:
         source = _source(counts, command_line, config)
-        loaded = load(source, environment)
+        if call_loader or not source.dynamic:
+            loaded = load(source, environment)
     except CountsError as error:
         problems += error.problems
     preload = getattr(settings, "RQ_POOL_PRELOAD", ())
@@ -112,10 +115,19 @@ def configure(
         term_child = term_child_timeout()
     except CountsError as error:
         problems += error.problems
+    name = name or project_name()
+    if not name.isprintable() or "]" in name:
+        problems.append(
+            Problem(
+                Kind.SOURCE,
+                f"--name: {name!r} cannot be told in a process's title.",
+                "Leave out ']' and what is not printed.",
+            )
+        )
     if problems:
         raise CountsError(*problems)
     return Configuration(
-        name or project_name(),
+        name,
         source,
         environment,
         loaded,

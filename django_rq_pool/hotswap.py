@@ -20,7 +20,8 @@ from .stepline import StepLine
 logger = logging.getLogger("django_rq_pool")
 
 LOOK_AGAIN = 1.0
-"""Seconds between two looks at an older pool where the system does not tell of a process's end."""
+"""Seconds between two looks for older pools, and at one where the system does not tell of a
+process's end."""
 
 
 class Succession:
@@ -28,10 +29,14 @@ class Succession:
 
     Args:
         name: the name of the pool.
+        timeout: seconds that an older pool may have been starting, unseen, when this one is ready:
+            for so long others are looked for again, so that of two swaps at once one pool is left.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, timeout: float) -> None:
         self._name = name
+        self._timeout = timeout
+        self._search_at = self._search_until = 0.0
         self._leaving: list[others.Other] = []
         self.due: float | None = None
         """When to look again, though nothing happened."""
@@ -43,8 +48,18 @@ class Succession:
     def begin(self) -> None:
         """This pool is ready: every older pool may be asked to leave when its workers have
         finished their jobs."""
+        self._search_until = processes.monotonic() + self._timeout
+        self._search()
+
+    def _search(self) -> None:
+        """Asks those that have not been asked."""
+        asked = {other.pid for other in self._leaving}
         for other in others.find_older(self._name):
-            self._ask(other)
+            if other.pid in asked:
+                other.close()
+            else:
+                self._ask(other)
+        self._search_at = processes.monotonic() + LOOK_AGAIN
 
     def _ask(self, other: others.Other) -> None:
         if other.send(signal.SIGQUIT):
@@ -68,8 +83,12 @@ class Succession:
             logger.info("pool %s of manager %d has gone", self._name, other.pid)
             self._leaving.remove(other)
             other.close()
+        now = processes.monotonic()
+        searches = now < self._search_until
+        if searches and now >= self._search_at:
+            self._search()
         blind = len(self._leaving) > len(Succession.filenos(self))
-        self.due = processes.monotonic() + LOOK_AGAIN if blind else None
+        self.due = now + LOOK_AGAIN if blind or searches else None
 
     def close(self) -> None:
         """Lets go of those that are still leaving; they finish on their own."""
@@ -85,8 +104,8 @@ class StepByStep(Succession):
     when this one is whole.
     """
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, timeout: float) -> None:
+        super().__init__(name, timeout)
         self._lines: list[tuple[others.Other, StepLine]] = []
         self._ceilings: dict[str, int] | None = None
         self._has_begun = False
@@ -143,14 +162,9 @@ class StepByStep(Succession):
         if whole:
             self._has_begun = False
             # The lines stay until their pools have gone: their ends would bring workers back.
-            told = {other.pid for other, _ in self._lines}
             for other, _ in self._lines:
                 self._ask(other)
-            for other in others.find_older(self._name):
-                if other.pid in told:
-                    other.close()
-                else:
-                    self._ask(other)
+            super().begin()
         super().look(wanted, roster)
 
     def _have(self) -> list[Mapping[str, int]] | None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import secrets
+import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from . import hooks, log, phases, processes, unix_signals
+from setproctitle import setproctitle
+
+from . import hooks, log, others, phases, processes, unix_signals
 from .accountant import run_accountant
 from .assignment import Lives
 from .audit import ForkError, audit
@@ -134,6 +138,14 @@ def _run(
         if not manner.wait:
             launch.succeed()
         configuration = configure()
+        bounded = [group.name for group in configuration.counts.groups if group.bounds]
+        if manner.burst and bounded:
+            raise StartError(
+                f"--burst: the count of {bounded[0]!r} has bounds, and a burst is over before there "
+                "is anything to measure. Give it a number."
+            )
+        # A swap that is ready before this pool finds it by its title, and ends it.
+        setproctitle(others.title(configuration.name, "starting"))
         if manner.replace_others and configuration.source is NOTHING:
             raise StartError(
                 f"{configuration.source.name}: there are no counts, and older pools would be "
@@ -172,9 +184,9 @@ def _manager(
         aim = Aim(manner.whole, processes.monotonic() + manner.swap_timeout)
     succession: Succession | None = None
     if manner.step_by_step:
-        succession = StepByStep(name)
+        succession = StepByStep(name, manner.swap_timeout)
     elif manner.replace_others:
-        succession = Succession(name)
+        succession = Succession(name, manner.swap_timeout)
 
     gives_way = GivesWay()
 
@@ -184,10 +196,11 @@ def _manager(
         if succession is not None:
             succession.close()
 
+    identity = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
     nursery = Nursery(
         name,
         inbox,
-        Lives(run_worker, run_accountant, partial(run_surveyor, configuration)),
+        Lives(run_worker, run_accountant, partial(run_surveyor, configuration, identity)),
         rules=rules,
         burst=manner.burst,
         single_process_group=manner.single_process_group,

@@ -6,9 +6,6 @@ Rule of the room: it remembers what the decisions need, and has them made; it de
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-import socket
 from collections.abc import Mapping
 
 from . import processes
@@ -27,13 +24,13 @@ class Scaler:
 
     Args:
         pool: the name of the pool.
+        identity: tells this pool from others of its name, for as long as its manager lives.
         counts: the pool's groups.
     """
 
-    def __init__(self, pool: str, counts: Counts) -> None:
+    def __init__(self, pool: str, identity: str, counts: Counts) -> None:
         self._groups = {group.name: group for group in counts.groups}
         self._max_total = counts.max_total
-        identity = f"{socket.gethostname()}.{os.getppid()}.{secrets.token_hex(4)}"
         self._gauge = Gauge(pool, identity, counts.groups)
         self._states = {group.name: State() for group in counts.groups if group.bounds is not None}
         self._failures: dict[str, str] = {}

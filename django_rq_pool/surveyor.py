@@ -31,19 +31,24 @@ _HEED_NOT = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run_surveyor(
-    configuration: Configuration, line: SurveyLine, lifeline: Lifeline, counts: Counts
+    configuration: Configuration,
+    identity: str,
+    line: SurveyLine,
+    lifeline: Lifeline,
+    counts: Counts,
 ) -> int:
     """Lives a surveyor's life, in the process forked for it.
 
     Args:
         configuration: what the pool was started with; its source is asked again.
+        identity: see `Scaler`.
         line: to the manager.
         lifeline: ends when the manager does.
         counts: those that hold now, and go on to hold while others cannot be loaded.
     """
     line.become_surveyor()
     setproctitle(f"rqpool-surveyor[{configuration.name}]: loading the counts")
-    surveyor = _Surveyor(configuration, line, lifeline, counts)
+    surveyor = _Surveyor(configuration, identity, line, lifeline, counts)
     try:
         surveyor.work()
     finally:
@@ -53,13 +58,19 @@ def run_surveyor(
 
 class _Surveyor:
     def __init__(
-        self, configuration: Configuration, line: SurveyLine, lifeline: Lifeline, counts: Counts
+        self,
+        configuration: Configuration,
+        identity: str,
+        line: SurveyLine,
+        lifeline: Lifeline,
+        counts: Counts,
     ) -> None:
         self._inbox = unix_signals.SignalInbox((*_LEAVE, *_HEED_NOT))
         unix_signals.unblock()
         self._source = configuration.source
         self._environment = configuration.environment
         self._name = configuration.name
+        self._identity = identity
         self._line = line
         self._lifeline = lifeline
         self._counts = counts
@@ -120,7 +131,7 @@ class _Surveyor:
 
     def _scale(self, muster: Muster) -> None:
         if self._scaler is None:
-            self._scaler = Scaler(self._name, self._counts)
+            self._scaler = Scaler(self._name, self._identity, self._counts)
         self._line.scale(self._scaler.scale(muster))
 
     # Waiting

@@ -87,6 +87,8 @@ class Sockets:
         nameless_datagrams = {each[6] for each in unix if each[4] == "0002" and len(each) == 7}
         self.reports = nameless_datagrams & self.held_by("manager")
         """The pool's own pair, on which workers report: the manager opens no other like it."""
+        self._doors = {each[6] for each in unix if each[-1].startswith("@rqpool/")}
+        """Where newer pools knock. A worker that has just been forked closes its copy first."""
         self._peer_ports = {each[9]: int(each[2].rpartition(":")[2], 16) for each in tcp}
 
     def held_by(self, kind: str) -> set[str]:
@@ -97,12 +99,13 @@ class Sockets:
         }
 
     def shared(self, but_with_port: int = 0) -> dict[str, list[str]]:
-        """Whoever holds one socket together, the pool's own pair left out, and connections to a
-        port if one is given."""
+        """Whoever holds one socket together, the pool's own pair and door left out, and connections
+        to a port if one is given."""
         return {
             inode: [f"{pid} {self.kinds[pid]}" for pid in holders]
             for inode, holders in self._holders.items()
             if len(holders) > 1
+            and inode not in self._doors
             and inode not in self.reports
             and not (but_with_port and self._peer_ports.get(inode) == but_with_port)
         }

@@ -154,7 +154,7 @@ def test_a_pool_started_before_its_redis_waits_for_it(start_pool, own_server):
     pool = start_pool("high=3", env={"REDIS_URL": url})
 
     pool.expect("group high: Redis cannot be reached")
-    assert len(pool.workers()) == 3
+    eventually(lambda: len(pool.workers()) == 3)
     own_server.start()
     pool.expect_ready(3)
     assert len(pool.found("Redis cannot be reached")) == 1

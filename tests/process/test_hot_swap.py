@@ -199,3 +199,33 @@ def test_kill_others_asks_older_pools_to_leave_without_waiting_for_every_worker(
     assert old.wait() == 0
     new.expect("has gone$")
     assert new.stop() == 0
+
+
+WAITS = """
+import os, select
+open("loading", "w").close()
+while not os.path.exists("go on"):
+    select.select([], [], [], 0.01)
+"""
+
+
+def test_a_pool_that_loads_slowly_is_ended_by_a_younger_one_that_is_ready_first(
+    start_with, deploy, name
+):
+    slow = start_with(
+        "RQ_POOL_PRELOAD = ['waits']",
+        *["--daemon", "--hot-swap", "--name", name, "high=1"],
+        modules={"waits": WAITS},
+    )
+    eventually((slow.cwd / "loading").exists)
+    quick = deploy("high=1").become_daemon()
+    assert slow.wait() == 128 + signal.SIGQUIT
+    assert "The pool ended before it was ready." in slow.text()
+    assert alive(quick)
+    assert len(quick.workers()) == 1
+
+
+def test_a_name_that_cannot_be_told_in_a_title_is_refused(start_pool):
+    pool = start_pool("high=1", "--name", "shop]: managing")
+    assert pool.wait() == 1
+    assert "--name: 'shop]: managing' cannot be told in a process's title." in pool.text()
