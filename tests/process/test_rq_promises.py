@@ -92,7 +92,8 @@ def test_meta_and_the_current_job_are_there(pool, enqueue):
 def test_a_retry_with_an_interval_is_scheduled(pool, enqueue, valkey):
     job = enqueue("high", "fail", retry=Retry(max=1, interval=3600))
     eventually(lambda: job.get_status() == JobStatus.SCHEDULED)
-    assert job.id in ScheduledJobRegistry("high", connection=valkey)
+    # RQ writes the status first, and then the transaction that schedules it.
+    eventually(lambda: job.id in ScheduledJobRegistry("high", connection=valkey))
 
 
 def test_scheduled_jobs_run_in_time(start_pool, valkey):
