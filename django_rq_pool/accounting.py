@@ -65,7 +65,9 @@ end
 """
 """Conditional, for redis-py repeats what it sent when an answer is lost."""
 
-_UNSETTLED = (JobStatus.QUEUED, JobStatus.STARTED)
+_UNSETTLED = (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.SCHEDULED)
+"""What a job that stands in a worker's hands may be called. Scheduled, because RQ calls a job so
+before the transaction that schedules its retry."""
 
 
 def lock(redis: Redis, name: str) -> bool:
