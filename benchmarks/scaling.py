@@ -3,8 +3,8 @@
     python benchmarks/scaling.py [--folder FOLDER] [SCENARIO ...]
 
 For each scenario of `tests/simulation.py` it writes `benchmarks/curves/scaling-<name>.svg`: the
-offered load and the count, the jobs that wait, and the age of the oldest beside the target. The same code gives the
-same files.
+offered load and the count, the jobs that wait, and the age of the oldest beside the target. The
+same code gives the same files.
 
 Needs the dependency group `plots`: pip install -e . --group plots
 """

@@ -141,8 +141,8 @@ def _run(
         bounded = [group.name for group in configuration.counts.groups if group.bounds]
         if manner.burst and bounded:
             raise StartError(
-                f"--burst: the count of {bounded[0]!r} has bounds, and a burst is over before there "
-                "is anything to measure. Give it a number."
+                f"--burst: the count of {bounded[0]!r} has bounds, and a burst is over before "
+                "anything can be measured. Give it a number."
             )
         # A swap that is ready before this pool finds it by its title, and ends it.
         setproctitle(others.title(configuration.name, "starting"))

@@ -10,7 +10,7 @@ import pytest
 import redis
 from rq import Callback, Queue, Retry, Worker
 from rq.job import Dependency, JobStatus
-from rq.registry import FailedJobRegistry, StartedJobRegistry
+from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
 from harness import eventually
 
@@ -312,3 +312,11 @@ def test_a_job_that_ends_while_redis_is_away_is_settled_when_it_is_back(
         next_job = Queue("high", connection=client).enqueue("pool_jobs.note", "trace")
         eventually(lambda: next_job.is_finished)
     assert pool.stop() == 0
+
+
+def test_a_retry_that_was_called_scheduled_and_was_not_is_not_lost(start_pool, enqueue, valkey):
+    start_pool(yaml="high: {workers: 1, job_class: pool_jobs.KilledOnTheWay}").expect_ready(1)
+    job = enqueue("high", "fail", retry=Retry(max=1, interval=3600))
+    eventually(lambda: valkey.exists("shot"))
+    eventually(lambda: job.id in ScheduledJobRegistry("high", connection=valkey))
+    eventually(lambda: assert_nothing_left(valkey) is None)

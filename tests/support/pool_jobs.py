@@ -14,7 +14,7 @@ from pathlib import Path
 import redis
 from redis.connection import AbstractConnection
 from rq import SimpleWorker, Worker, get_current_job
-from rq.job import Job
+from rq.job import Job, JobStatus
 
 THE_CAUSE = "this worker class raises at boot"
 
@@ -137,6 +137,16 @@ def crash() -> None:
 
 class CustomJob(Job):
     pass
+
+
+class KilledOnTheWay(Job):
+    """Kills worker and horse when it is called scheduled and does not yet stand anywhere."""
+
+    def set_status(self, status, pipeline=None):
+        super().set_status(status, pipeline)
+        if status == JobStatus.SCHEDULED and pipeline is None and client().set("shot", 1, nx=True):
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class CustomWorker(Worker):

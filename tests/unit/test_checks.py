@@ -123,3 +123,11 @@ def test_manage_py_check_fails_with_the_sentence():
         call_command("check", tags=["rq"])
     assert "'hihg'" in str(caught.value)
     assert "django_rq_pool.E006" in str(caught.value)
+
+
+def test_a_loader_of_the_projects_own_is_not_called():
+    # It may ask a database that `manage.py migrate`, which runs the checks, has yet to make.
+    def load(environment):
+        raise AssertionError("called")
+
+    assert check(RQ_POOL=load) == []
