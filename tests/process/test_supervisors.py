@@ -132,7 +132,7 @@ def test_a_stop_lets_the_running_job_finish(supervised, enqueue, valkey):
 
     with ThreadPoolExecutor(1) as executor:
         stopped = executor.submit(control, "stop")
-        pool.expect("signal SIGQUIT: stopping gracefully, leaving when the last worker is gone")
+        pool.expect("signal QUIT: stopping gracefully, leaving when the last worker is gone")
         assert not stopped.done()
         assert job.get_status() == JobStatus.STARTED
         valkey.rpush("gate:open", 1)
@@ -169,7 +169,7 @@ def test_the_end_of_the_supervisor_is_a_graceful_end_of_the_pool(supervised, enq
     job = enqueue("high", "hold", "gate")
     valkey.blpop(["gate:running"], 30)
     pool.process.terminate()
-    pool.expect("signal SIGQUIT")
+    pool.expect("signal QUIT")
     valkey.rpush("gate:open", 1)
     pool.wait()
     assert job.get_status() == JobStatus.FINISHED

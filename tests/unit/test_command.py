@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -13,6 +14,7 @@ from django.core.management.base import CommandError
 from django.test import override_settings
 
 from django_rq_pool.log import LOGGERS
+from django_rq_pool.management.commands.rqpool import Command
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -204,3 +206,16 @@ def test_a_bad_preload_setting_is_refused_in_words():
 def test_sentences_end_with_one_full_stop():
     with override_settings(RQ_POOL={"high": {"workers": 1, "worker_class": "rq.SpawnWorker"}}):
         assert ".." not in refusal()
+
+
+EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in sorted(EXAMPLES.rglob("*")) if path.is_file()], ids=lambda p: p.name
+)
+def test_the_examples_use_options_that_there_are(path):
+    parser = Command().create_parser("manage.py", "rqpool")
+    commands = re.findall(r"manage\.py[\", ]+rqpool\b(.*)", path.read_text())
+    used = {option for line in commands for option in re.findall(r"(?<![\w-])--[a-z-]+", line)}
+    assert used <= set(parser._option_string_actions)
