@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from harness import MANAGE, eventually, python_command
+from harness import MANAGE, ROOT, eventually, python_command
 
 # From a key in Redis
 
@@ -200,3 +200,10 @@ def test_a_group_may_have_bounds(start_pool, environment, rows):
     assert pool.wait() == 0
     for row, line in zip(rows, pool.text().splitlines()[2:]):
         assert line.startswith(row + " ")
+
+
+@pytest.mark.parametrize("example", [REDIS_KEY, MODELS, ADMIN, POOL, TIME_OF_DAY, TEMPLATE, SCALED])
+def test_the_readme_has_the_example_word_for_word(example):
+    lines = (line for line in example.strip("\n").splitlines())
+    indented = "\n".join(f"    {line}" if line else "" for line in lines)
+    assert indented in (ROOT / "README.rst").read_text()
