@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from django_rq.connection_utils import get_connection
+from django_rq.queues import get_queues
 from redis import Redis
 from redis.connection import AbstractConnection
 
@@ -47,6 +48,23 @@ def keep_driver_quiet(redis: Redis) -> None:
     options = _connection_options(redis)
     if _DRIVER is not None and options.get("driver_info") is _DRIVER:
         options["driver_info"] = None
+
+
+def rehearse(group: QueueGroup) -> None:
+    """Does in the manager, before it forks, what each worker does first, as far as no server is
+    needed for it.
+
+    What is kept from the first time that something is done, in redis-py and in the interpreter, is
+    in the image then: some 0.5 MB less for each worker.
+    """
+    redis = client(group)
+    get_queues(*group.queues, connection=redis)
+    redis.connection_pool.make_connection().pack_command("HSET", "key", "field", "value")
+    with redis.pipeline() as pipeline:
+        pipeline.hset("key", mapping={"field": "value"})
+        pipeline.expire("key", 1)
+    redis.pubsub().close()
+    redis.close()
 
 
 def _connection_options(redis: Redis) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from functools import partial
 
 from setproctitle import setproctitle
 
-from . import hooks, log, others, phases, processes, unix_signals
+from . import clients, hooks, log, others, phases, processes, unix_signals
 from .accountant import run_accountant
 from .assignment import Lives
 from .audit import ForkError, audit
@@ -161,6 +161,8 @@ def _load(configuration: Configuration, manner: Manner) -> None:
     """Imports what jobs import, and makes this process fit to be forked."""
     import_jobs(configuration.preload if manner.preload is None else manner.preload)
     hooks.discover()
+    for group in configuration.counts.groups[:1]:
+        clients.rehearse(group)
     manager_connections.close()
     findings = audit()
     if findings and manner.strict_fork:
