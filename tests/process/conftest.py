@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -62,13 +64,16 @@ class OwnServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._port = free_port()
-        self.url = f"redis://127.0.0.1:{self._port}"
+        # Not a port: some versions of the wheel refuse one that was in use a moment ago. And not in
+        # the folder: the path of a socket must be short.
+        self._socket = Path(tempfile.mkdtemp()) / "socket"
+        self.url = f"unix://{self._socket}"
         self.start()
 
     def start(self) -> None:
         self._server = ValkeyServer(
-            port=self._port,
+            port=free_port(),
+            unix_socket_path=self._socket,
             data_dir=self._folder,
             persist=True,
             config={"appendonly": "yes", "appendfsync": "always"},
@@ -85,12 +90,17 @@ class OwnServer:
         if self._server.is_running():
             self._server.stop()
 
+    def remove(self) -> None:
+        """Ends the server for good."""
+        self.stop()
+        shutil.rmtree(self._socket.parent)
+
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[OwnServer]:
     server = OwnServer(tmp_path / "server")
     yield server
-    server.stop()
+    server.remove()
 
 
 @pytest.fixture

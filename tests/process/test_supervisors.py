@@ -195,7 +195,8 @@ def test_systemd_has_nothing_to_say_about_a_unit(tmp_path, unit):
 def test_monit_accepts_its_file(tmp_path):
     require("monit", "monit")
     control = tmp_path / "monitrc"
-    control.write_text(f"set daemon 30\nset idfile {tmp_path}/id\n{example('monit/rqpool', {})}")
+    text = example("monit/rqpool", {'uid "shop" and gid "shop"': 'uid "root" and gid "root"'})
+    control.write_text(f"set daemon 30\nset idfile {tmp_path}/id\n{text}")
     control.chmod(0o600)
     assert output_of("monit", "-t", "-c", control).endswith("\nControl file syntax OK\n")
 
