@@ -14,7 +14,6 @@ from setproctitle import setproctitle
 from . import accounting, processes
 from .assignment import Casualty
 from .berth import UNREACHABLE, Berth
-from .connections import close_connections
 from .pooled import PooledWorker
 from .worker import build_worker
 
@@ -37,7 +36,6 @@ def run_accountant(casualty: Casualty) -> int:
     berth = Berth(casualty.assignment)
     name = casualty.assignment.name
     setproctitle(f"rqpool-accountant[{casualty.assignment.pool}]: accounting for {name}")
-    close_connections()
     locked = False
     while berth.await_redis():
         try:

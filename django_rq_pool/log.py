@@ -6,8 +6,9 @@ Rule of the room: what the project's ``LOGGING`` says about a logger wins.
 from __future__ import annotations
 
 import logging
+import sys
 
-from rq.logutils import setup_loghandlers
+from rq.logutils import colorizer, setup_loghandlers
 
 FORMAT = "%(asctime)s [%(process)d] %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -28,3 +29,9 @@ def set_up(verbosity: int) -> None:
         chosen = logging.getLogger(name).level
         keep = chosen != logging.NOTSET and verbosity == 1
         setup_loghandlers(chosen if keep else level, DATE_FORMAT, FORMAT, name=name)
+
+
+def follow_output() -> None:
+    """Has RQ colour its lines only if standard output is a terminal now: it looks when it is
+    imported, before the stream may have been sent to a file."""
+    colorizer.notty = not sys.stdout.isatty()

@@ -107,13 +107,18 @@ def run(configure: Callable[[], Configuration], manner: Manner) -> int:
         StartError: the pool cannot be started.
     """
     logfiles = LogFiles(manner.stdout, manner.stderr, sync=manner.sync)
-    if not manner.daemon:
+
+    def redirect() -> None:
         logfiles.redirect()
+        log.follow_output()
+
+    if not manner.daemon:
+        redirect()
         return _run(configure, manner, logfiles, Launch())
     warning = container_warning(os.getpid(), os.environ)
     if warning is not None:
         logger.warning("%s", warning)
-    launch = detach(logfiles.redirect, manner.stderr or os.devnull)
+    launch = detach(redirect, manner.stderr or os.devnull)
     with failing_aloud(launch):
         launch.show(log.LOGGERS)
         return _run(configure, manner, logfiles, launch)

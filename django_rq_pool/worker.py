@@ -18,7 +18,6 @@ from setproctitle import setproctitle
 from . import clients, hooks, log
 from .assignment import Assignment
 from .berth import UNREACHABLE, Berth
-from .connections import close_connections
 from .groups import QueueGroup
 from .pooled import PooledWorker
 from .reports import Event
@@ -34,7 +33,6 @@ def run_worker(assignment: Assignment) -> int:
     """
     berth = Berth(assignment)
     setproctitle(f"rq:worker:{assignment.name}: Starting")
-    close_connections()
     try:
         while berth.await_redis():
             try:
@@ -55,7 +53,9 @@ def _work(assignment: Assignment, berth: Berth) -> int:
     options = assignment.group.options
     worker = build_worker(assignment.group, assignment.name)
     worker.board(berth)
-    hooks.after_prefork.run(worker)
+    if not berth.prepared:
+        hooks.after_prefork.run(worker)
+        berth.prepared = True
     worker.work(
         burst=assignment.burst,
         logging_level=None,
