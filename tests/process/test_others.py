@@ -294,7 +294,8 @@ def end(process):
 first = start()
 began = psutil.Process(first.pid).create_time()
 other = Other(psutil.Process(first.pid), "shop")
-assert other.is_it()
+while not other.is_it():
+    pass  # exec has closed the descriptor that Popen waits on, and shows the arguments a bit later
 end(first)
 second = start(first.pid)
 while psutil.Process(second.pid).create_time() == began:  # the clock has not ticked yet
