@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
@@ -28,7 +29,7 @@ class SignalInbox:
 
     def __init__(self, numbers: Iterable[Number]) -> None:
         self._numbers: set[Number] = set()
-        self._arrived: dict[Number, None] = {}
+        self._arrived: deque[Number] = deque()
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(self._write_end, False)
@@ -36,8 +37,7 @@ class SignalInbox:
         self.catch((*numbers, signal.SIGCHLD))
 
     def _note(self, number: Number, frame: FrameType | None) -> None:
-        self._arrived.pop(number, None)
-        self._arrived[number] = None
+        self._arrived.append(number)
 
     def catch(self, numbers: Iterable[Number]) -> None:
         """Catches these signals too."""
@@ -61,14 +61,14 @@ class SignalInbox:
 
     def take(self) -> list[signal.Signals]:
         """What arrived since the last call, SIGCHLD left out."""
-        arrived: list[signal.Signals] = []
+        arrived: dict[Number, None] = {}
         while self._arrived:
-            # One at a time: a handler may add to the mapping between any two bytecodes.
-            number = next(iter(self._arrived))
-            del self._arrived[number]
-            if number != signal.SIGCHLD:
-                arrived.append(signal.Signals(number))
-        return arrived
+            # A handler may add one between any two bytecodes; each of a deque's steps is whole.
+            number = self._arrived.popleft()
+            arrived.pop(number, None)
+            arrived[number] = None
+        arrived.pop(signal.SIGCHLD, None)
+        return [signal.Signals(number) for number in arrived]
 
     def wait(self, fds: Iterable[int], timeout: float | None) -> set[int]:
         """Waits until a signal arrives, one of the descriptors is readable, or time is up.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 
@@ -194,3 +195,27 @@ def test_unblocking_lets_every_signal_through_at_once(inbox):
         unblock()
         assert inbox.take() == [signal.SIGUSR2]
         assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == set()
+
+
+def test_signals_may_arrive_while_others_are_taken():
+    # A handler runs between any two bytecodes, those of `take` among them.
+    inbox = SignalInbox(KINDS)
+    stop = threading.Event()
+    pid = os.getpid()
+
+    def storm() -> None:
+        while not stop.is_set():
+            for number in KINDS:
+                os.kill(pid, number)
+
+    sender = threading.Thread(target=storm)
+    sender.start()
+    try:
+        taken = 0
+        while taken < 5_000:
+            taken += len(inbox.take())
+    finally:
+        stop.set()
+        sender.join()
+        inbox.take()
+        inbox.close()
