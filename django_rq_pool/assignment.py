@@ -78,8 +78,9 @@ is called."""
 RunAccountant = Callable[[Casualty], int]
 """Accounts for a dead worker, likewise."""
 
-RunSurveyor = Callable[[SurveyLine, Lifeline, Counts], int]
-"""Loads the counts and measures, likewise. The counts are those that hold when it is called."""
+RunSurveyor = Callable[[SurveyLine, Lifeline, Counts, bool], int]
+"""Loads the counts and measures, likewise. The counts are those that hold when it is called; last
+comes whether it loads them anew at once."""
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,6 @@ class Berth:
     """The worker's side of its assignment.
 
     Attributes:
-        prepared: the project's hooks have run; once, though Redis may go away meanwhile.
         ready: the worker has listened.
         stopping: it was asked to stop, or the manager is gone; a running job is finished.
         immediately: it was asked to stop now; a running job is ended.
@@ -55,7 +54,7 @@ class Berth:
         self.assignment = assignment
         self.slot = assignment.slot
         self.rules = assignment.rules
-        self.prepared = self.ready = False
+        self.ready = False
         self.stopping = False
         self.immediately = False
         self.end_job = False

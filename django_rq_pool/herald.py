@@ -37,6 +37,7 @@ class Herald:
         self._aim = aim
         self._failure = ""
         self._unready = True
+        self._loading = False
         self._stopping = False
         self.due: float | None = None
         """When to look again, though nothing happened."""
@@ -63,7 +64,8 @@ class Herald:
         dues = [] if self._aim is None else [self._aim.until]
         if self._notifier.is_heard:
             self._notify(phase, wanted, roster)
-            ping = self._notifier.tick(now, extending=self._unready or phase in STOPS)
+            waited_for = self._unready or self._loading or phase in STOPS
+            ping = self._notifier.tick(now, extending=waited_for)
             dues += [] if ping is None else [ping]
         self.due = min(dues, default=None)
         return verdict
@@ -75,7 +77,11 @@ class Herald:
     def reloading(self) -> None:
         """A reload begins."""
         self._notifier.reloading()
-        self._unready = True
+        self._loading = True
+
+    def reloaded(self) -> None:
+        """The counts have been loaded, and workers are being replaced."""
+        self._loading, self._unready = False, True
 
     def take_over(self, pid: int) -> None:
         """This process, of the given pid, is the service's from now on."""
@@ -94,7 +100,12 @@ class Herald:
                 self._notifier.hand_over()
             else:
                 self._notifier.stopping()
-        elif self._unready and phase is Phase.RUNNING and is_whole(wanted, roster):
+        elif (
+            self._unready
+            and not self._loading
+            and phase is Phase.RUNNING
+            and is_whole(wanted, roster)
+        ):
             self._unready = False
             self._notifier.ready()
         self._notifier.status(f"{phase.value}: {shown(wanted, roster)}")

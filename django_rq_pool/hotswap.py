@@ -20,8 +20,14 @@ from .stepline import StepLine
 logger = logging.getLogger("django_rq_pool")
 
 LOOK_AGAIN = 1.0
-"""Seconds between two looks for older pools, and at one where the system does not tell of a
-process's end."""
+"""Seconds until older pools are looked for again, the first time; and between two looks at one
+where the system does not tell of a process's end."""
+
+SELDOM = 8.0
+"""Seconds between two searches at most: each reads the title of every process."""
+
+SILENCE = 5.0
+"""Seconds after which an older pool that does not say what it has is asked to leave as a whole."""
 
 
 class Succession:
@@ -37,6 +43,7 @@ class Succession:
         self._name = name
         self._timeout = timeout
         self._search_at = self._search_until = 0.0
+        self._pause = LOOK_AGAIN
         self._leaving: list[others.Other] = []
         self.due: float | None = None
         """When to look again, though nothing happened."""
@@ -59,7 +66,8 @@ class Succession:
                 other.close()
             else:
                 self._ask(other)
-        self._search_at = processes.monotonic() + LOOK_AGAIN
+        self._search_at = processes.monotonic() + self._pause
+        self._pause = min(2 * self._pause, SELDOM)
 
     def _ask(self, other: others.Other) -> None:
         if other.send(signal.SIGQUIT):
@@ -88,7 +96,13 @@ class Succession:
         if searches and now >= self._search_at:
             self._search()
         blind = len(self._leaving) > len(Succession.filenos(self))
-        self.due = now + LOOK_AGAIN if blind or searches else None
+        dues = [now + LOOK_AGAIN] if blind else []
+        dues += [self._search_at] if searches else []
+        self.due = min(dues, default=None)
+
+    def give_up(self) -> None:
+        """This pool is stopping: nobody else is asked to leave."""
+        self._search_until = 0.0
 
     def close(self) -> None:
         """Lets go of those that are still leaving; they finish on their own."""
@@ -107,7 +121,8 @@ class StepByStep(Succession):
     def __init__(self, name: str, timeout: float) -> None:
         super().__init__(name, timeout)
         self._lines: list[tuple[others.Other, StepLine]] = []
-        self._ceilings: dict[str, int] | None = None
+        self._silent_until = processes.monotonic() + SILENCE
+        self._ceilings: dict[str, int] = {}
         self._has_begun = False
         for other in others.find_older(name):
             line = stepline.connect(other.pid)
@@ -126,16 +141,16 @@ class StepByStep(Succession):
         if have is None:
             return [replace(want, workers=0) for want in wanted]
         counts = {want.group: want.workers for want in wanted}
-        if self._ceilings is None:
-            self._ceilings = handover.ceilings(counts, have)
+        # Counts may be raised meanwhile, on either side.
+        for group, ceiling in handover.ceilings(counts, have).items():
+            self._ceilings[group] = max(ceiling, self._ceilings.get(group, 0))
         return [
             replace(want, workers=min(want.workers, self._allowance(want, have))) for want in wanted
         ]
 
     def _allowance(self, want: Wanted, have: Sequence[Mapping[str, int]]) -> int:
-        # A group that a reload has brought is no older pool's.
-        ceiling = (self._ceilings or {}).get(want.group, want.workers)
-        return handover.allowance(ceiling, [pool.get(want.group, 0) for pool in have])
+        taken = [pool.get(want.group, 0) for pool in have]
+        return handover.allowance(self._ceilings[want.group], taken)
 
     def begin(self) -> None:
         """Each queue group has a worker that is ready: the older pools may give up theirs."""
@@ -145,16 +160,14 @@ class StepByStep(Succession):
         return [*super().filenos(), *(line.fileno() for _, line in self._lines)]
 
     def look(self, wanted: Sequence[Wanted], roster: Roster) -> None:
+        late = processes.monotonic() >= self._silent_until
         for other, line in list(self._lines):
             line.listen()
-            if line.ended:
-                self._lines.remove((other, line))
-                line.close()
-                if other not in self._leaving:
-                    other.close()
+            if line.ended or (late and line.heard is None):
+                self._drop(other, line)
         have = self._have()
         whole = self._has_begun and is_whole(wanted, roster)
-        if self._has_begun and have is not None and self._ceilings is not None:
+        if self._has_begun and have is not None:
             ready = ready_workers(wanted, roster)
             given = handover.keeps(self._ceilings, ready, have, whole=whole)
             for (_, line), keep in zip(self._lines, given):
@@ -166,6 +179,21 @@ class StepByStep(Succession):
                 self._ask(other)
             super().begin()
         super().look(wanted, roster)
+        if self._lines and have is None:
+            self.due = min(self._silent_until, self.due or self._silent_until)
+
+    def _drop(self, other: others.Other, line: StepLine) -> None:
+        self._lines.remove((other, line))
+        line.close()
+        if other not in self._leaving:
+            other.close()
+
+    def give_up(self) -> None:
+        """What the older pools have given up comes back, unless they have been asked to leave."""
+        super().give_up()
+        self._has_begun = False
+        for other, line in list(self._lines):
+            self._drop(other, line)
 
     def _have(self) -> list[Mapping[str, int]] | None:
         """What each older pool has; None while one has not said it."""
@@ -174,5 +202,6 @@ class StepByStep(Succession):
 
     def close(self) -> None:
         super().close()
-        for _, line in self._lines:
+        for other, line in self._lines:
             line.close()
+            other.close()

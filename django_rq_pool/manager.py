@@ -81,10 +81,13 @@ class Manager:
         self._gives_way = gives_way
         self._crew = Crew(self._nursery, burst=habits.burst)
         self._survey = Survey(
-            lambda: nursery.fork_surveyor(self._targets.counts), goes_on=watches_counts
+            lambda load: nursery.fork_surveyor(self._targets.counts, load=load),
+            goes_on=watches_counts,
         )
         self._reloading = False
         self._paused = False
+        # What may yet turn out to be a broken deploy takes no job.
+        self._on_probation = succession is not None
         self._troubles = Troubles()
         self._imported: dict[str, None] = {}
         self._titled: list[int] | None = None
@@ -101,7 +104,7 @@ class Manager:
         self._show_title()
         logger.info("manager %d of pool %s started: %s", os.getpid(), self.name, self._targets)
         if self._watches_counts:
-            self._survey.begin()
+            self._survey.begin(load=False)
         try:
             while not self._turn():
                 pass
@@ -118,15 +121,20 @@ class Manager:
         for report in self._nursery.reports.take():
             self._heed_report(report)
         for death in processes.reap(before=self._crew.release_group):
+            for report in self._nursery.reports.take():  # what it said before it died
+                self._heed_report(report)
             self._crew.bury(death)
             self._survey.bury(death)
         for signum in self._inbox.take():
             self._heed_signal(signum)
         self._heed_survey()
-        self._gives_way.look(self._crew.roster.counts)
+        stopping = self.phase in phases.STOPS
+        self._gives_way.look(self._held, leaving=stopping)
         wanted = self._targets.wanted(self._gives_way.keep)
         may_have: Sequence[Wanted] = wanted
         if self._succession is not None:
+            if stopping:
+                self._succession.give_up()
             self._succession.look(wanted, self._crew.roster)
             may_have = self._succession.restrict(wanted)
         plan = self._plan(may_have)
@@ -136,11 +144,19 @@ class Manager:
             else:
                 self._crew.act(action)
         self._show_title()
+        decided = self._start_is_decided(wanted)
         if plan.finished:
             return True
-        if not self._start_is_decided(wanted):
+        if not decided:
             self._inbox.wait(self._filenos(), self._patience(plan))
         return False
+
+    def _held(self) -> dict[str, int]:
+        """The workers of each group, those included that are to be forked."""
+        held = self._crew.roster.counts()
+        for want in self._targets.wanted(self._gives_way.keep):
+            held[want.group] = max(held[want.group], want.workers)
+        return dict(held)
 
     def _filenos(self) -> list[int]:
         watched = [
@@ -176,7 +192,7 @@ class Manager:
             self._targets.group(action.group),
             action.number,
             generation=self._targets.generation(action.group),
-            paused=self._paused,
+            paused=self._paused or self._on_probation,
         )
 
     def _start_is_decided(self, wanted: Sequence[Wanted]) -> bool:
@@ -191,6 +207,9 @@ class Manager:
         if verdict is None:
             return False
         if verdict.success:
+            self._on_probation = False
+            if not self._paused:
+                self._crew.tell_workers(signal.SIGCONT)
             if self._succession is not None:
                 self._herald.take_over(os.getpid())
                 self._succession.begin()
@@ -225,7 +244,8 @@ class Manager:
         elif response.order is Order.FORWARD:
             if signum != signal.SIGUSR1:
                 self._paused = signum == signal.SIGUSR2
-            self._crew.tell_workers(signum)
+            if not (signum == signal.SIGCONT and self._on_probation):
+                self._crew.tell_workers(signum)
         elif response.order is Order.REPORT:
             self._report()
 
@@ -313,6 +333,7 @@ class Manager:
                 logger.info("counts: %s", self._targets)
         if self._reloading:
             self._reloading = False
+            self._herald.reloaded()
             self.phase = phases.after_load(self.phase)
             self._reopen_all_logs()
             self._crew.backoffs.clear()

@@ -87,7 +87,9 @@ class Nursery:
             learns=self._learns,
         )
         try:
-            pid = self._fork(lambda: self._lives.worker(assignment))
+            # RQ's scheduler process is ended by its worker's group.
+            leads = group.options.with_scheduler
+            pid = self._fork(lambda: self._lives.worker(assignment), leads=leads)
         except OSError:
             self.forget(assignment)
             raise
@@ -101,11 +103,12 @@ class Nursery:
         """
         return self._fork(lambda: self._lives.accountant(casualty))
 
-    def fork_surveyor(self, counts: Counts) -> tuple[int, SurveyLine]:
+    def fork_surveyor(self, counts: Counts, *, load: bool) -> tuple[int, SurveyLine]:
         """Forks a surveyor.
 
         Args:
             counts: those that hold now.
+            load: whether it loads them anew at once.
 
         Returns:
             Its pid, and the line on which it sends what it finds.
@@ -114,8 +117,13 @@ class Nursery:
             OSError: see `processes.fork`.
         """
         line = SurveyLine()
+
+        def run() -> int:
+            self._reopen_logs()  # HUP has it forked before the manager reopens its own
+            return self._lives.surveyor(line, self._lifeline, counts, load)
+
         try:
-            pid = self._fork(lambda: self._lives.surveyor(line, self._lifeline, counts))
+            pid = self._fork(run)
         except OSError:
             line.close()
             raise
@@ -124,7 +132,9 @@ class Nursery:
         self._survey_line = line
         return pid, line
 
-    def _fork(self, run: Callable[[], int]) -> int:
+    def _fork(self, run: Callable[[], int], *, leads: bool = False) -> int:
+        leads = leads or self._own_groups
+
         def child() -> int:
             self._inbox.close()
             self.reports.become_worker()
@@ -132,13 +142,13 @@ class Nursery:
             if self._survey_line is not None:
                 self._survey_line.close()
             self._let_go()
-            if self._own_groups:
+            if leads:
                 processes.lead_group()
             return run()
 
         hooks.before_fork.run()
         pid = processes.fork(child)
-        if self._own_groups:
+        if leads:
             processes.lead_group(pid)
         return pid
 

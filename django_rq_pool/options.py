@@ -60,12 +60,6 @@ def _importable(value: object) -> str | None:
     )
 
 
-def _serializer(value: object) -> str | None:
-    if hasattr(value, "dumps") and hasattr(value, "loads"):
-        return None
-    return _importable(value)
-
-
 STRATEGIES = ("default", "round_robin", "random")
 
 
@@ -105,7 +99,7 @@ class GroupOptions:
     worker_class: str | type | None = _option(None, _importable)
     job_class: str | type | None = _option(None, _importable)
     queue_class: str | type | None = _option(None, _importable)
-    serializer: Any = _option(None, _serializer)
+    serializer: Any = _option(None, _importable)
     max_jobs: int | None = _option(None, positive)
     max_idle_time: int | None = _option(None, positive)
     worker_ttl: int | None = _option(None, positive)

@@ -141,11 +141,22 @@ def find_older(name: str) -> list[Other]:
 
 
 def has_younger(name: str) -> bool:
-    """Whether a pool of this name is younger than this process, and so replaces it; see
-    `find_older`."""
+    """Whether a pool of this name is younger than this process and in the same control group, and
+    so replaces it for whoever supervises both; see `find_older`."""
     here = psutil.Process()
     own = set(here.children())  # a worker has the manager's title until it gives itself its own
-    return any(_age(process) > _age(here) for process in _managers(name) if process not in own)
+    return any(
+        _age(process) > _age(here) and _control_group(process.pid) == _control_group("self")
+        for process in _managers(name)
+        if process not in own
+    )
+
+
+def _control_group(pid: int | str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:  # another system, or a process that has ended
+        return ""
 
 
 def _managers(name: str) -> Iterator[psutil.Process]:

@@ -78,11 +78,26 @@ class PooledWorker(RunsJobs):
         if self._berth.stopping:
             raise StopRequested
 
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether it leaves because it was asked to, or because the manager is gone."""
+        return self._berth.stopping
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's, which logs whatever goes wrong and leaves as if its work were done."""
+        with self.noting_crashes():
+            super().run_maintenance_tasks()
+
     # Taking a job
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
+        """RQ logs whatever goes wrong and leaves as if its work were done."""
+        with self.noting_crashes():
+            return self._take(timeout, max_idle_time)
+
+    def _take(self, timeout: int | None, max_idle_time: int | None) -> tuple[Job, Queue] | None:
         """RQ pops with BLPOP, which leaves a job nowhere if the worker dies then, blocks where no
         signal is heeded, and backs off up to a minute when Redis is away."""
         idle_until = None if max_idle_time is None else time.monotonic() + max_idle_time

@@ -135,13 +135,6 @@ def send_group(pid: int, signum: int) -> None:
         os.killpg(pid, signum)
 
 
-def end(pid: int) -> None:
-    """Kills a child that has not been reaped, and collects it: that takes a moment."""
-    send(pid, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, 0)
-
-
 def pause(seconds: float) -> None:
     """Waits, in a process that has nothing else to heed: a horse or an accountant."""
     select.poll().poll(seconds * 1000)

@@ -7,15 +7,17 @@ Redis is away.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 from redis.exceptions import ConnectionError
 from rq import Queue
+from rq.exceptions import StopRequested
 from rq.executions import Execution
 from rq.job import Job
 from rq.timeouts import HorseMonitorTimeoutException
@@ -36,6 +38,20 @@ class RunsJobs(Member):
     _kill_horse_at: float | None = None
     """When the horse that was asked to end is killed; None: it was not asked."""
 
+    crashed = False
+    """Whether the worker leaves because something went wrong in it."""
+
+    @contextlib.contextmanager
+    def noting_crashes(self) -> Iterator[None]:
+        """Notes what RQ's loop will log and leave upon."""
+        try:
+            yield
+        except (StopRequested, *UNREACHABLE):
+            raise
+        except Exception:
+            self.crashed = True
+            raise
+
     # In the worker
 
     def execute_job(self, job: Job, queue: Queue) -> None:
@@ -44,7 +60,8 @@ class RunsJobs(Member):
         self._berth.slot.begin(job.id)
         self._cut_short = ""
         try:
-            super().execute_job(job, queue)
+            with self.noting_crashes():
+                super().execute_job(job, queue)
         except UNREACHABLE as error:
             self.log.error("Worker %s: Redis went away around job %s: %s", self.name, job.id, error)
             self._await_redis()
@@ -84,6 +101,12 @@ class RunsJobs(Member):
         super().fork_work_horse(job, queue)
         processes.lead_group(self.horse_pid)
         self._berth.slot.horse(self.horse_pid)
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """RQ asks for the horse's process group: just after the fork that is its worker's."""
+        if self.horse_pid:
+            processes.send_group(self.horse_pid, sig)
+            processes.send(self.horse_pid, sig)
 
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
         """RQ blocks in wait4, where no signal is heeded and a vanished manager is not noticed. It

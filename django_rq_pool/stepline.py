@@ -104,7 +104,8 @@ def connect(pid: int) -> StepLine | None:
 
 
 class GivesWay:
-    """The older pool's side: gives up workers as a new pool becomes ready.
+    """The older pool's side: gives up workers as a new pool becomes ready. While it finishes its
+    last jobs a third pool may want to take over from both.
 
     Attributes:
         keep: how many workers of a group may be kept; a group that is not here is not limited.
@@ -112,7 +113,7 @@ class GivesWay:
 
     def __init__(self) -> None:
         self.keep: Counts = {}
-        self._line: StepLine | None = None
+        self._lines: list[StepLine] = []
         self._door: socket.socket | None = None
         if available():
             self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -127,40 +128,45 @@ class GivesWay:
 
     def filenos(self) -> list[int]:
         """What the manager waits on."""
-        return [each.fileno() for each in (self._door, self._line) if each is not None]
+        return [each.fileno() for each in (self._door, *self._lines) if each is not None]
 
-    def look(self, have: Callable[[], Counts]) -> None:
-        """Lets a new pool in, tells it what workers there are, and hears what may be kept.
+    def look(self, have: Callable[[], Counts], *, leaving: bool) -> None:
+        """Lets new pools in, tells them what workers there are, and hears what may be kept.
 
         Args:
-            have: counts the workers of this pool, those that are leaving included.
+            have: counts the workers of this pool, those that are leaving or to be forked included.
+            leaving: whether this pool is stopping: nothing comes back then.
         """
-        if self._line is None:
-            self._let_in()
-        if self._line is None:
+        self._let_in()
+        if not self._lines:
             return
-        self._line.listen()
-        if self._line.ended:
-            self._line.close()
-            self._line = None
-            if self.keep:
-                logger.warning("the new pool is gone before it took over: all workers come back")
-            self.keep = {}
-            return
-        self.keep = self._line.heard or {}
-        self._line.say(have())
+        for line in list(self._lines):
+            line.listen()
+            if line.ended:
+                line.close()
+                self._lines.remove(line)
+                if line.heard and not leaving:
+                    logger.warning("the new pool is gone before it took over: workers come back")
+        heard = [line.heard for line in self._lines if line.heard is not None]
+        groups = {group for counts in heard for group in counts}
+        self.keep = {
+            group: min(counts[group] for counts in heard if group in counts) for group in groups
+        }
+        for line in self._lines:
+            line.say(have())
 
     def _let_in(self) -> None:
         if self._door is None:
             return
-        with contextlib.suppress(OSError):  # nobody is there
-            connection, _ = self._door.accept()
-            if _peer(connection)[1] == os.geteuid():
-                self._line = StepLine(connection)
-            else:
-                connection.close()
+        with contextlib.suppress(OSError):  # nobody is there any more
+            while True:
+                connection, _ = self._door.accept()
+                if _peer(connection)[1] == os.geteuid():
+                    self._lines.append(StepLine(connection))
+                else:
+                    connection.close()
 
     def close(self) -> None:
-        for each in (self._door, self._line):
+        for each in (self._door, *self._lines):
             if each is not None:
                 each.close()

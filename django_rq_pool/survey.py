@@ -10,6 +10,7 @@ import contextlib
 import logging
 import pickle
 import random
+import signal
 import socket
 import struct
 from collections.abc import Callable, Mapping
@@ -120,7 +121,7 @@ class SurveyLine:
         self._send(question)
 
     def answer(self, muster: Muster) -> None:
-        """Called by the manager, which does not wait: a surveyor that hears nothing asks again."""
+        """Called by the manager, which does not wait; a few hundred bytes fit into the line."""
         self._send(muster)
 
     def _send(self, message: object) -> None:
@@ -148,7 +149,7 @@ class SurveyLine:
             end = _LENGTH.size + length
             if len(self._received) < end:
                 break
-            messages.append(pickle.loads(self._received[_LENGTH.size : end]))  # noqa: S301  # ours
+            messages.append(_unpickled(self._received[_LENGTH.size : end]))
             self._received = self._received[end:]
         return messages, ended
 
@@ -157,11 +158,20 @@ class SurveyLine:
         self._manager_end.close()
 
 
+def _unpickled(data: bytes) -> Any:
+    try:
+        return pickle.loads(data)  # noqa: S301  # of a fork of this process
+    except Exception as error:  # a class may be there for the surveyor only
+        text = f"What the loader returned cannot be passed on: {type(error).__name__}: {error}."
+        return Finding(None, error=f"{text} Give classes by their dotted paths.", goes_on=True)
+
+
 class Survey:
     """The manager's side: one surveyor at most, and what it has found out.
 
     Args:
-        fork: forks a surveyor and returns its pid and its line; raises OSError when it cannot.
+        fork: forks a surveyor, which loads the counts anew if it is told to, and returns its pid
+            and its line; raises OSError when it cannot.
         goes_on: whether a surveyor works until it is ended; one that does not leaves after its
             first finding. Later findings tell.
 
@@ -171,7 +181,7 @@ class Survey:
         due: when the next surveyor is to be forked, after the one before has ended unasked.
     """
 
-    def __init__(self, fork: Callable[[], tuple[int, SurveyLine]], *, goes_on: bool) -> None:
+    def __init__(self, fork: Callable[[bool], tuple[int, SurveyLine]], *, goes_on: bool) -> None:
         self._fork = fork
         self._goes_on = goes_on
         self._pid = 0
@@ -183,10 +193,14 @@ class Survey:
         self.asked = False
         self.due: float | None = None
 
-    def begin(self) -> None:
-        """Has the counts loaded anew, by a new surveyor. One finding at least will follow."""
+    def begin(self, *, load: bool = True) -> None:
+        """Has a new surveyor work.
+
+        Args:
+            load: whether it loads the counts anew at once; one finding at least will follow then.
+        """
         self.end()
-        self._unanswered = True
+        self._unanswered = load
         self._start()
 
     def filenos(self) -> list[int]:
@@ -216,9 +230,11 @@ class Survey:
                 self._fail(f"the surveyor ended: {death}")
 
     def end(self) -> None:
-        """Ends the surveyor, which holds nothing that would be lost, and forgets its findings."""
+        """Ends the surveyor, which holds nothing that would be lost, and what a loader has started;
+        forgets its findings. The loop reaps it: that takes time where a disk does not answer."""
         if self._pid:
-            processes.end(self._pid)
+            processes.send_group(self._pid, signal.SIGKILL)
+            processes.send(self._pid, signal.SIGKILL)
         if self._line is not None:
             self._line.close()
         self._pid, self._line, self.due = 0, None, None
@@ -228,7 +244,7 @@ class Survey:
     def _start(self) -> None:
         self.due = None
         try:
-            self._pid, self._line = self._fork()
+            self._pid, self._line = self._fork(self._unanswered)
         except OSError as error:
             self._fail(f"no surveyor can be forked: {error}")
 

@@ -36,6 +36,7 @@ def run_surveyor(
     line: SurveyLine,
     lifeline: Lifeline,
     counts: Counts,
+    load: bool,
 ) -> int:
     """Lives a surveyor's life, in the process forked for it.
 
@@ -45,12 +46,13 @@ def run_surveyor(
         line: to the manager.
         lifeline: ends when the manager does.
         counts: those that hold now, and go on to hold while others cannot be loaded.
+        load: whether they are to be loaded anew at once.
     """
     line.become_surveyor()
     setproctitle(f"rqpool-surveyor[{configuration.name}]: loading the counts")
     surveyor = _Surveyor(configuration, identity, line, lifeline, counts)
     try:
-        surveyor.work()
+        surveyor.work(load)
     finally:
         surveyor.close()
     return 0
@@ -78,9 +80,10 @@ class _Surveyor:
         self._failures = 0
         self._scaler: Scaler | None = None
 
-    def work(self) -> None:
+    def work(self, load: bool) -> None:
         """Loads, says what is new, and measures, until there is nothing more to do."""
-        self._load(reset=True)
+        if load:
+            self._load(reset=True)
         while self._goes_on():
             due = processes.monotonic() + TICK
             if any(group.bounds is not None for group in self._counts.groups):

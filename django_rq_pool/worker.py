@@ -15,7 +15,7 @@ from rq import SpawnWorker
 from rq.worker import BaseWorker, DequeueStrategy
 from setproctitle import setproctitle
 
-from . import clients, hooks, log
+from . import accounting, clients, hooks, log
 from .assignment import Assignment
 from .berth import UNREACHABLE, Berth
 from .groups import QueueGroup
@@ -33,10 +33,15 @@ def run_worker(assignment: Assignment) -> int:
     """
     berth = Berth(assignment)
     setproctitle(f"rq:worker:{assignment.name}: Starting")
+    worker: PooledWorker | None = None
     try:
         while berth.await_redis():
             try:
-                return _work(assignment, berth)
+                if worker is None:
+                    worker = _prepare(assignment, berth)
+                else:
+                    accounting.unregister(worker)  # of its registering, a part may have got through
+                return _work(worker, assignment)
             except UNREACHABLE as error:
                 if berth.ready:
                     logger.warning("worker %s could not unregister: %s", assignment.name, error)
@@ -49,13 +54,18 @@ def run_worker(assignment: Assignment) -> int:
         return 1
 
 
-def _work(assignment: Assignment, berth: Berth) -> int:
-    options = assignment.group.options
+def _prepare(assignment: Assignment, berth: Berth) -> PooledWorker:
     worker = build_worker(assignment.group, assignment.name)
     worker.board(berth)
-    if not berth.prepared:
+    try:
         hooks.after_prefork.run(worker)
-        berth.prepared = True
+    except UNREACHABLE as error:  # some server, and not the one that is waited for
+        raise RuntimeError("an after_prefork hook cannot reach its server") from error
+    return worker
+
+
+def _work(worker: PooledWorker, assignment: Assignment) -> int:
+    options = assignment.group.options
     worker.work(
         burst=assignment.burst,
         logging_level=None,
@@ -67,7 +77,7 @@ def _work(assignment: Assignment, berth: Berth) -> int:
         dequeue_strategy=DequeueStrategy(options.dequeue_strategy),
     )
     entitled = assignment.burst or options.max_jobs or options.max_idle_time
-    return 0 if berth.stopping or entitled else 1
+    return 0 if worker.asked_to_stop or (entitled and not worker.crashed) else 1
 
 
 def build_worker(

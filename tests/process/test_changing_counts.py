@@ -170,7 +170,7 @@ def test_deaths_and_signals_are_heeded_while_a_loader_is_slow(start_loaded, say,
 def test_hup_resets_the_loader_and_calls_it(start_loaded, valkey):
     pool = start_loaded().expect_ready(1)
     eventually(lambda: int(valkey.get("calls")) >= 2)
-    resets = int(valkey.get("resets"))
+    resets = int(valkey.get("resets") or 0)
     pool.send(signal.SIGHUP)
     pool.expect_ready(2)
     assert int(valkey.get("resets")) == resets + 1

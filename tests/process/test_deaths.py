@@ -103,6 +103,15 @@ def test_a_worker_that_keeps_crashing_after_it_was_ready_does_not_spin(start_poo
     assert pool.stop() == 0
 
 
+def test_a_crash_is_no_clean_end_for_a_worker_that_may_end_by_itself(start_pool):
+    pool = start_pool(
+        yaml="high: {workers: 1, max_jobs: 5, worker_class: pool_jobs.BreaksWhenReady}"
+    )
+    pool.expect("exit code 1; next fork in", 2)
+    assert len(pool.found("forked")) <= 8
+    assert pool.stop() == 0
+
+
 FORK_FAILS = """
 import errno, os, sys
 import django

@@ -230,3 +230,20 @@ def test_a_name_that_cannot_be_told_in_a_title_is_refused(start_pool):
     pool = start_pool("high=1", "--name", "shop]: managing")
     assert pool.wait() == 1
     assert "--name: 'shop]: managing' cannot be told in a process's title." in pool.text()
+
+
+def test_a_deploy_takes_no_job_before_it_is_known_to_be_good(deploy, start_pool, name, enqueue):
+    old = deploy("high=1").become_daemon()
+    old.send(signal.SIGUSR2)  # so that every job waits for a worker of the new pool
+    old.expect("signal USR2")
+    job = enqueue("high", "note", "trace")
+    broken = deploy(
+        yaml="high: 1\nlow: {workers: 1, worker_class: pool_jobs.BootsSlowly}",
+    )
+    assert broken.process.returncode == 1
+    assert broken.found("of high ready") == []  # what a daemon says goes to its log
+    assert "of high ready" in (broken.cwd / "log/rqpool.stdout.log").read_text()
+    assert job.get_status() == JobStatus.QUEUED
+
+    deploy("high=1").become_daemon()
+    eventually(lambda: job.is_finished)

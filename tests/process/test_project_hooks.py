@@ -105,3 +105,16 @@ def test_hooks_run_for_the_successor_of_a_dead_worker_too(start_with_hooks, valk
     pool.expect_ready(2)
     assert valkey.llen("trace") == 2
     assert pool.stop() == 0
+
+
+def test_a_hook_that_cannot_reach_a_server_of_its_own_is_a_boot_failure(start_with_hooks):
+    pool = start_with_hooks(
+        "import redis\n"
+        "@hooks.after_prefork\n"
+        "def connect(worker):\n"
+        "    redis.Redis(port=1).ping()\n",
+        "high=1",
+    )
+    pool.expect("an after_prefork hook cannot reach its server")
+    pool.expect("next fork in", 2)
+    assert pool.stop() == 0

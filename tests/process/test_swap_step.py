@@ -93,7 +93,7 @@ def test_a_new_pool_that_ends_midway_gives_the_places_back(start, enqueue, valke
     eventually(lambda: len(old.workers()) == 2)  # the busy ones, whose places it waits for
 
     new.send(how)
-    old.expect("the new pool is gone before it took over: all workers come back")
+    old.expect("the new pool is gone before it took over: workers come back")
     eventually(lambda: len(old.workers()) == 3)
     valkey.rpush("gate:open", 1, 1)
     eventually(lambda: all(job.is_finished for job in jobs))
@@ -127,3 +127,37 @@ def test_a_group_that_the_new_pool_lacks_leaves_when_the_new_one_is_whole(start)
     assert old.wait() == 0
     assert psutil.pid_exists(new.manager_pid)
     assert new.stop() == 0
+
+
+def test_a_third_pool_takes_over_though_the_first_still_finishes_a_job(start, enqueue, valkey):
+    first = start("high=2").expect_ready(2)
+    job = enqueue("high", "hold", "gate")
+    eventually(lambda: valkey.llen("gate:running"))
+    second = start("--swap-step", "high=2").expect_ready(2)
+    first.expect("signal QUIT")
+    third = start("--swap-step", "high=2").expect_ready(1)
+    valkey.rpush("gate:open", 1)
+    assert first.wait() == 0
+    assert job.is_finished
+    third.expect_ready(2)
+    assert second.wait() == 0
+    assert most_together("high", first, second, third) <= 4
+    assert third.stop() == 0
+
+
+def test_counts_that_are_raised_midway_are_reached(start, enqueue, valkey):
+    old = start("high=2").expect_ready(2)
+    held = [enqueue("high", "hold", "gate") for _ in range(2)]
+    eventually(lambda: valkey.llen("gate:running") == 2)
+    new = start("--swap-step", "--config", "own.yml")
+    assert new.wait() == 1
+    (new.cwd / "own.yml").write_text("high: 2")
+    newer = start("--swap-step", "--config", str(new.cwd / "own.yml")).expect_ready(1)
+    (new.cwd / "own.yml").write_text("high: 4")
+    newer.send(signal.SIGHUP)
+    newer.expect("counts: high=4")
+    valkey.rpush("gate:open", 1, 1)
+    assert old.wait() == 0
+    eventually(lambda: len(newer.workers()) == 4)
+    assert all(job.is_finished for job in held)
+    assert newer.stop() == 0

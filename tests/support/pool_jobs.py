@@ -260,6 +260,21 @@ class CrashesWhenReady(Worker):
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
+class BreaksWhenReady(Worker):
+    def run_maintenance_tasks(self):
+        raise RuntimeError("something is wrong with this class")
+
+
+class BootsSlowly(Worker):
+    """Fails to boot when a worker of another group has become ready, as one that loads more."""
+
+    def __init__(self, *args, **kwargs):
+        log = Path("log/rqpool.stdout.log")
+        while "of high ready" not in log.read_text():
+            select.select([], [], [], 0.01)
+        raise RuntimeError(THE_CAUSE)
+
+
 class DiesAtBoot(Worker):
     def __init__(self, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGSEGV)

@@ -142,7 +142,7 @@ class Dumper:
         ("job_class", "shop.jobs.Job"),
         ("queue_class", "shop.queues.Queue"),
         ("serializer", "json"),
-        ("serializer", Dumper()),
+        ("serializer", Dumper),
         ("max_jobs", 1),
         ("max_idle_time", 60),
         ("worker_ttl", 420),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import sys
 
 import pytest
 
@@ -86,7 +87,7 @@ def test_a_question_is_answered_and_what_was_measured_arrives(line, surveyor_lin
 def surveyor(*findings: Finding, ends_by: int = 0, stays: bool = False):
     """Forks a real process that sends findings and ends."""
 
-    def fork():
+    def fork(load):
         line = SurveyLine()
 
         def child():
@@ -140,7 +141,7 @@ def test_a_surveyor_that_should_go_on_is_replaced_later_and_says_nothing_twice()
 
 
 def test_a_surveyor_that_cannot_be_forked_is_an_answer():
-    def fork():
+    def fork(load):
         raise OSError(12, "no memory")
 
     survey = Survey(fork, goes_on=False)
@@ -155,8 +156,25 @@ def test_beginning_anew_ends_the_surveyor_before_and_forgets_what_it_said():
     survey.begin()
     before = survey._pid
     survey.begin()
-    assert not processes.exists(before)
+    assert os.waitpid(before, 0) == (before, signal.SIGKILL)
     after = survey._pid
     survey.end()
     assert survey.take() == []
-    assert not processes.exists(after)
+    assert os.waitpid(after, 0) == (after, signal.SIGKILL)
+
+
+def test_a_surveyor_that_was_not_told_to_load_need_not_answer():
+    survey = Survey(surveyor(ends_by=signal.SIGKILL), goes_on=True)
+    survey.begin(load=False)
+    bury(survey)
+    assert survey.take() == []
+    assert survey.due is not None
+
+
+def test_a_class_that_only_the_surveyor_has_is_an_error_in_words(line):
+    # A pickle that names a module which is not there.
+    data = b"cno_such_module\nThing\n."
+    line._surveyor_end.sendall(len(data).to_bytes(8, sys.byteorder) + data)
+    [finding], _ = line.take()
+    assert finding.counts is None
+    assert "No module named 'no_such_module'" in finding.error
