@@ -63,5 +63,5 @@ def run_pool(
     policy = TermPolicy(term)
     return pool.run(
         lambda: conf.configure(counts=counts, name=name, environment=environment, term=policy),
-        pool.Manner(burst=burst, preload=preload, strict_fork=strict_fork),
+        pool.Manner(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
     )

@@ -19,7 +19,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import resolve_serializer
 
-from . import loaders, unix_signals
+from . import clients, loaders, unix_signals
 from .groups import Counts, QueueGroup, parse_counts
 from .phases import StopRules, TermPolicy
 from .problems import CountsError, Kind, Problem
@@ -275,11 +275,17 @@ def _imports(group: QueueGroup, source: str) -> Iterator[Problem]:
         if len(classes) > 1:
             raise TypeError("the queues of a group must be of one class")
 
+    def check_queue_serializers() -> None:
+        for queue in group.queues:
+            resolve_serializer(settings.RQ_QUEUES[queue].get("SERIALIZER"))
+
     checks: dict[str, tuple[object, Callable[[], object]]] = {
         "worker_class": (worker_class, check_worker_class),
         "job_class": (options.job_class, check_job_class),
         "queue_class": (options.queue_class, check_queue_classes),
         "serializer": (options.serializer, lambda: resolve_serializer(options.serializer)),
+        "Redis connection in RQ_QUEUES": (None, lambda: clients.client(group)),
+        "SERIALIZER in RQ_QUEUES": (None, check_queue_serializers),
         "exception handler of RQ_EXCEPTION_HANDLERS": (None, get_exception_handlers),
         "commit mode of RQ": (None, get_commit_mode),
     }

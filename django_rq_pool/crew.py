@@ -61,6 +61,10 @@ class Crew:
         """The pids of the workers that run a job."""
         return {pid for pid, assignment in self._assignments.items() if assignment.slot.busy}
 
+    def fails_to_boot(self) -> bool:
+        """Whether a worker of any group has died before it was ready, and none was since."""
+        return any(backoff.boot_failures for backoff in self.backoffs.values())
+
     def muster(self, groups: Iterable[QueueGroup]) -> Muster:
         """What the surveyor has to know about the workers of these groups."""
         efforts = {

@@ -83,7 +83,7 @@ class Hooks:
         for hook in self:
             try:
                 hook(*arguments)
-            except Exception:
+            except (Exception, SystemExit):  # a library may leave when it is not content
                 if self._must_succeed:
                     raise
                 logger.exception("%s: the hook %s failed", self.name, _name(hook))

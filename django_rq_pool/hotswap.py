@@ -48,6 +48,11 @@ class Succession:
         self.due: float | None = None
         """When to look again, though nothing happened."""
 
+    @property
+    def is_midway(self) -> bool:
+        """Whether older pools have given up workers, and could have them back."""
+        return False
+
     def restrict(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
         """What of the wanted this pool may have now."""
         return wanted
@@ -131,6 +136,10 @@ class StepByStep(Succession):
                 other.close()
             else:
                 self._lines.append((other, line))
+
+    @property
+    def is_midway(self) -> bool:
+        return self._has_begun
 
     def restrict(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
         """What is left of the ceiling by those that the older pools have; nothing before they have

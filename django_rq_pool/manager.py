@@ -135,6 +135,11 @@ class Manager:
         if self._succession is not None:
             if stopping:
                 self._succession.give_up()
+            elif self._succession.is_midway and self._crew.fails_to_boot():
+                logger.error("workers cannot boot: the older pool gets back what it has given up")
+                self._status = 1
+                self.phase = Phase.QUITTING
+                self._succession.give_up()
             self._succession.look(wanted, self._crew.roster)
             may_have = self._succession.restrict(wanted)
         plan = self._plan(may_have)

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -27,7 +28,6 @@ from .daemon import detach, failing_aloud
 from .herald import Herald
 from .hotswap import StepByStep, Succession
 from .launch import Launch
-from .loaders import NOTHING
 from .lockfile import hold_lock
 from .logfiles import LogFiles
 from .manager import Manager
@@ -36,7 +36,7 @@ from .nursery import Nursery
 from .pidfile import PidFile
 from .plan import IMMEDIATE_STOP_GRACE, Habits
 from .preload import freeze_heap, import_jobs
-from .problems import StartError
+from .problems import Kind, StartError
 from .progress import Aim
 from .stepline import GivesWay
 from .surveyor import run_surveyor
@@ -73,6 +73,7 @@ class Manner:
         whole: only when every worker is ready, and not when each group has one.
         step_by_step: take over worker by worker, once each group has one that is ready.
         swap_timeout: seconds within which the pool has to be ready if something depends on it.
+        ends_process: the process has nothing else to do when the pool has ended.
     """
 
     burst: bool = False
@@ -91,6 +92,7 @@ class Manner:
     whole: bool = False
     step_by_step: bool = False
     swap_timeout: float = SWAP_TIMEOUT
+    ends_process: bool = True
 
 
 def run(configure: Callable[[], Configuration], manner: Manner) -> int:
@@ -131,7 +133,8 @@ def _run(
         # From here on no signal that asks for something else ends the process; one that stops it
         # does so at once, until the manager takes over.
         inbox = unix_signals.SignalInbox(phases.OTHER_SIGNALS)
-        stack.callback(inbox.close)
+        # A second QUIT must not end a process that is just leaving with a status of its own.
+        stack.callback(inbox.close, signal.SIG_IGN if manner.ends_process else signal.SIG_DFL)
         inbox.exit_on(phases.STOP_SIGNALS)
         if manner.pidfile is not None:
             pidfile = PidFile(manner.pidfile)
@@ -151,15 +154,24 @@ def _run(
             )
         # A swap that is ready before this pool finds it by its title, and ends it.
         setproctitle(others.title(configuration.name, "starting"))
-        if manner.replace_others and configuration.source is NOTHING:
-            raise StartError(
-                f"{configuration.source.name}: there are no counts, and older pools would be "
-                "replaced by an empty one. Give counts, or start where they are."
-            )
+        if manner.replace_others:
+            _require_counts(configuration)
         for warning in configuration.warnings:
             logger.warning("%s", warning)
         _load(configuration, manner)
         return _manager(configuration, manner, inbox, logfiles, launch, notifier).run()
+
+
+def _require_counts(configuration: Configuration) -> None:
+    """Refuses to put an empty pool in the place of one that works."""
+    for warning in configuration.warnings:
+        if warning.kind is Kind.UNKNOWN_ENVIRONMENT:
+            raise StartError(f"{warning} Nothing is replaced.")
+    if not any(group.workers or group.bounds for group in configuration.counts.groups):
+        raise StartError(
+            f"{configuration.source.name}: no queue group has a worker, and older pools would be "
+            "replaced by an empty one. Give counts, or start where they are."
+        )
 
 
 def _load(configuration: Configuration, manner: Manner) -> None:

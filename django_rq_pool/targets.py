@@ -31,8 +31,11 @@ class Targets:
         self._generations: Counter[str] = Counter()
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{group.name}={group.workers}" for group in self._groups.values())
-        return counts or "empty"
+        counts = (
+            f"{group.name}={group.workers}" + (f" of {group.bounds}" if group.bounds else "")
+            for group in self._groups.values()
+        )
+        return ", ".join(counts) or "empty"
 
     def group(self, name: str) -> QueueGroup:
         """The group of a name, with the count that is wanted now."""

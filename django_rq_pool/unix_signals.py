@@ -93,11 +93,11 @@ class SignalInbox:
                     pass
         return readable - {self._read_end}
 
-    def close(self) -> None:
-        """Gives every signal its default action back."""
+    def close(self, afterwards: signal.Handlers = signal.SIG_DFL) -> None:
+        """Gives every signal its default action back, or another one."""
         signal.set_wakeup_fd(-1)
         for number in self._numbers:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, afterwards if number != signal.SIGCHLD else signal.SIG_DFL)
         os.close(self._read_end)
         os.close(self._write_end)
 

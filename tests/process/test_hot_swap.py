@@ -83,6 +83,12 @@ BROKEN = {
         "Workers of low cannot boot.",
     ),
     "has no counts": ([], {}, "older pools would be replaced by an empty one"),
+    "is for an unknown environment": (
+        ["-E", "prod"],
+        {"yaml": "high: 1\nproduction:\n  high: 2"},
+        "there is no environment 'prod'",
+    ),
+    "is empty": (["high=0"], {}, "older pools would be replaced by an empty one"),
     "has no Redis": (
         ["high=1", "--swap-timeout", "1"],
         {"env": {"REDIS_URL": "redis://127.0.0.1:1"}},

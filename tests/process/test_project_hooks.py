@@ -75,16 +75,17 @@ def test_a_hook_that_raises_in_a_worker_is_a_boot_failure_told_in_full_once(star
     assert pool.stop() == 0
 
 
+@pytest.mark.parametrize("error", ["RuntimeError('it fails')", "SystemExit('it fails')"])
 @pytest.mark.parametrize("moment", ["before_fork", "after_spawn", "siginfo"])
 def test_a_hook_that_raises_in_the_manager_is_logged_and_the_pool_lives_on(
-    start_with_hooks, enqueue, moment
+    start_with_hooks, enqueue, moment, error
 ):
     pool = start_with_hooks(
-        f"@hooks.{moment}\ndef fail(*arguments):\n    raise RuntimeError('it fails')\n", "high=1"
+        f"@hooks.{moment}\ndef fail(*arguments):\n    raise {error}\n", "high=1"
     ).expect_ready(1)
     pool.send(29)
     pool.expect(rf"{moment}: the hook shelf\.rqpool\.fail failed")
-    assert pool.found("RuntimeError: it fails")
+    assert pool.found(r"^\w+: it fails")
     job = enqueue("high", "note", "trace")
     eventually(lambda: job.is_finished)
     assert pool.stop() == 0

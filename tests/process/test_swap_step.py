@@ -161,3 +161,16 @@ def test_counts_that_are_raised_midway_are_reached(start, enqueue, valkey):
     eventually(lambda: len(newer.workers()) == 4)
     assert all(job.is_finished for job in held)
     assert newer.stop() == 0
+
+
+def test_a_worker_that_cannot_boot_midway_gives_the_places_back(start):
+    old = start("high=4").expect_ready(4)
+    new = start("--swap-step", "--config", "own.yml")
+    assert new.wait() == 1
+    (new.cwd / "own.yml").write_text("high: {workers: 4, worker_class: pool_jobs.BootsTwice}")
+    newer = start("--swap-step", "--config", str(new.cwd / "own.yml"))
+    newer.expect("workers cannot boot: the older pool gets back what it has given up")
+    assert newer.wait() == 1
+    old.expect("the new pool is gone before it took over: workers come back")
+    eventually(lambda: len(old.workers()) == 4)
+    assert old.stop() == 0

@@ -275,6 +275,15 @@ class BootsSlowly(Worker):
         raise RuntimeError(THE_CAUSE)
 
 
+class BootsTwice(Worker):
+    """Boots for the first two workers, and not for those that follow."""
+
+    def __init__(self, *args, **kwargs):
+        if kwargs["prepare_for_work"] and client().incr("boots") > 2:
+            raise RuntimeError(THE_CAUSE)
+        super().__init__(*args, **kwargs)
+
+
 class DiesAtBoot(Worker):
     def __init__(self, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGSEGV)

@@ -219,3 +219,42 @@ def test_the_examples_use_options_that_there_are(path):
     commands = re.findall(r"manage\.py[\", ]+rqpool\b(.*)", path.read_text())
     used = {option for line in commands for option in re.findall(r"(?<![\w-])--[a-z-]+", line)}
     assert used <= set(parser._option_string_actions)
+
+
+def test_a_limit_is_shown_and_counted():
+    counts = {"max_total": 5, "high": {"workers": {"min": 1, "max": 9}}, "low": 1}
+    with override_settings(RQ_POOL=counts):
+        assert check()[0].splitlines()[-1] == "2 to 5 workers, at most 5"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_log_file_and_check_go_together(stream, capsys):
+    with override_settings(RQ_POOL={"high": 1}):
+        call_command("rqpool", "--check", f"--{stream}", "/no/such/file")
+    assert "high   1" in capsys.readouterr().out
+
+
+def test_what_the_start_refuses_the_check_refuses_too():
+    with (
+        override_settings(RQ_POOL={"high": 1}),
+        pytest.raises(CommandError, match="--no-wait: only a daemon is waited for"),
+    ):
+        call_command("rqpool", "--check", "--no-wait")
+
+
+@pytest.mark.parametrize(
+    ("queue", "reason"),
+    [
+        ({}, "KeyError"),
+        ({"HOST": "localhost"}, "KeyError: 'PORT'"),
+        ({"URL": "foo://x"}, "Redis URL must specify one of"),
+        ({"URL": "redis://x", "SERIALIZER": "no.such"}, "no.such"),
+    ],
+)
+def test_a_queue_that_cannot_be_connected_to_is_told(queue, reason):
+    with (
+        override_settings(RQ_POOL={"high": 1}, RQ_QUEUES={"high": queue}),
+        pytest.raises(CommandError, match=reason) as caught,
+    ):
+        call_command("rqpool", "--check")
+    assert "RQ_QUEUES" in str(caught.value)

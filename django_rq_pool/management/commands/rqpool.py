@@ -186,6 +186,15 @@ class Command(BaseCommand):
     def get_version(self) -> str:
         return __version__
 
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """Django takes options of these names for streams, as ``call_command`` gives them."""
+        for stream in ("stdout", "stderr"):
+            given = options.get(stream)
+            options[f"{stream}_file"] = given if isinstance(given, str) else None
+            if isinstance(given, str):
+                options[stream] = None
+        return super().execute(*args, **options)
+
     def handle(self, *args: Any, **options: Any) -> None:
         log.set_up(options["verbosity"])
         configure = partial(
@@ -196,11 +205,12 @@ class Command(BaseCommand):
             name=options["name"],
             term=options["term"],
         )
+        chosen = manner(options)
         try:
             if options["check"]:
                 self.check_counts(configure())
                 return
-            status = pool.run(configure, manner(options))
+            status = pool.run(configure, chosen)
         except StartError as error:
             raise CommandError(str(error)) from error
         sys.exit(status)
@@ -233,8 +243,8 @@ def manner(options: Mapping[str, Any]) -> Manner:
         strict_fork=options["strict_fork"],
         daemon=daemon,
         wait=options["wait"],
-        stdout=options["stdout"] or (pool.DAEMON_STDOUT if daemon else None),
-        stderr=options["stderr"] or (pool.DAEMON_STDERR if daemon else None),
+        stdout=options["stdout_file"] or (pool.DAEMON_STDOUT if daemon else None),
+        stderr=options["stderr_file"] or (pool.DAEMON_STDERR if daemon else None),
         sync=options["sync"],
         pidfile=options["pidfile"] or (pool.DAEMON_PIDFILE if has_pidfile else None),
         lock=options["lock"] or (pool.HOT_SWAP_LOCK if hot_swap else None),
@@ -263,5 +273,10 @@ def table(configuration: Configuration) -> str:
     most = sum(
         group.bounds.max if group.bounds else group.workers for group in configuration.counts.groups
     )
+    limit = configuration.counts.max_total
+    if limit is not None:
+        most = min(most, limit)
     total = f"{least} workers" if least == most else f"{least} to {most} workers"
+    if limit is not None:
+        total += f", at most {limit}"
     return "\n".join([heading, *(line.rstrip() for line in lines), total])
