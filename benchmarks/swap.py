@@ -65,6 +65,8 @@ def swap(way: str, workers: int) -> Outcome:
             alone = peak = trees.pss(old.living())
             both = Tree(old.sessions | start(way).sessions)
             while pools[0].poll() is None:
+                if pools[1].poll() is not None:
+                    sys.exit(f"the pool with {way} has left, with status {pools[1].returncode}")
                 peak = max(peak, trees.pss(both.living()))
             eventually(lambda: are_ready(workers), 120)
             pools[1].send_signal(signal.SIGQUIT)
