@@ -73,6 +73,7 @@ class Sockets:
     """The sockets of the pool's processes at one moment, by the kernel's numbers for them."""
 
     def __init__(self, pool: Pool) -> None:
+        tcp = _tcp_sockets()
         self.kinds = {pool.manager_pid: "manager"}
         for child in pool.manager.children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -83,13 +84,14 @@ class Sockets:
             for inode in _sockets_of(pid):
                 self._holders[inode].add(pid)
         unix = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
-        tcp = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
         nameless_datagrams = {each[6] for each in unix if each[4] == "0002" and len(each) == 7}
         self.reports = nameless_datagrams & self.held_by("manager")
         """The pool's own pair, on which workers report: the manager opens no other like it."""
         self._doors = {each[6] for each in unix if each[-1].startswith("@rqpool/")}
         """Where newer pools knock. A worker that has just been forked closes its copy first."""
-        self._peer_ports = {each[9]: int(each[2].rpartition(":")[2], 16) for each in tcp}
+        # From before and after: whoever held a connection may have ended while others were asked.
+        self._peer_ports = tcp | _tcp_sockets()
+        self._known = self._peer_ports.keys() | {each[6] for each in unix}
 
     def held_by(self, kind: str) -> set[str]:
         return {
@@ -99,16 +101,23 @@ class Sockets:
         }
 
     def shared(self, but_with_port: int = 0) -> dict[str, list[str]]:
-        """Whoever holds one socket together, the pool's own pair and door left out, and connections
-        to a port if one is given."""
+        """Whoever holds one socket together, the pool's own pair and door left out, connections
+        to a port if one is given, and what was opened and closed again during this look."""
         return {
             inode: [f"{pid} {self.kinds[pid]}" for pid in holders]
             for inode, holders in self._holders.items()
             if len(holders) > 1
+            and inode in self._known
             and inode not in self._doors
             and inode not in self.reports
             and not (but_with_port and self._peer_ports.get(inode) == but_with_port)
         }
+
+
+def _tcp_sockets() -> dict[str, int]:
+    """The peer's port of each of the machine's TCP sockets."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {each[9]: int(each[2].rpartition(":")[2], 16) for each in lines}
 
 
 def _sockets_of(pid: int) -> set[str]:
