@@ -15,7 +15,6 @@ from pathlib import Path
 from django.utils.module_loading import import_string
 
 from .problems import CountsError, Kind, Problem
-from .yamlfile import read_yaml
 
 Loader = Callable[["str | None"], object]
 """Called with the environment's name or None; returns a mapping of counts. It may have a method
@@ -136,7 +135,7 @@ def source_of(given: object, name: str = SETTING) -> Source:
 def _import(path: str, name: str) -> object:
     try:
         return import_string(path)
-    except Exception as error:  # a module may raise anything when it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything when it is imported
         raise CountsError(
             Problem(
                 Kind.IMPORT,
@@ -168,7 +167,7 @@ def _callable_source(name: str, loader: object) -> Source:
     def guarded(what: str, right: str, call: Callable[..., object], *arguments: object) -> object:
         try:
             return call(*arguments)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a library may leave when it is not content
             raise CountsError(
                 Problem(
                     Kind.SOURCE, f"{name}: {what} raised {type(error).__name__}: {error}.", right
@@ -186,4 +185,6 @@ def _callable_source(name: str, loader: object) -> Source:
 
 
 def _yaml_source(path: str) -> Source:
+    from .yamlfile import read_yaml  # PyYAML costs a start 10 ms: only who uses it pays for it
+
     return Source(path, lambda environment: read_yaml(path, environment))

@@ -89,6 +89,7 @@ class Manager:
         # What may yet turn out to be a broken deploy takes no job.
         self._on_probation = succession is not None
         self._troubles = Troubles()
+        self._unusable = ""
         self._imported: dict[str, None] = {}
         self._titled: list[int] | None = None
         self._began = processes.monotonic()
@@ -275,8 +276,11 @@ class Manager:
             self._crew.backoffs,
             activities,
             self._targets.reasons,
+            self._troubles.of,
             now,
         )
+        if self._unusable:
+            lines.append(f"  the counts are the last that could be loaded: {self._unusable}")
         if self._imported:
             lines.append(f"  jobs have imported: {', '.join(self._imported)}")
         for line in lines:
@@ -327,6 +331,7 @@ class Manager:
             self._survey.answer(self._crew.muster(self._targets.bounded()))
 
     def _heed_finding(self, finding: Finding) -> None:
+        self._unusable = finding.error.partition("\n")[0]
         if finding.counts is None:
             logger.error("the counts stay as they are: %s", finding.error)
         else:

@@ -5,7 +5,7 @@ Rule of the room: what is known comes in as arguments, lines come out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from .backoff import Backoff
@@ -36,6 +36,7 @@ def overview(
     backoffs: Mapping[str, Backoff],
     activities: Mapping[int, Activity],
     reasons: Mapping[str, str],
+    troubles_of: Callable[[str], Iterable[str]],
     now: float,
 ) -> list[str]:
     """Describes a pool.
@@ -47,6 +48,7 @@ def overview(
         backoffs: by group name.
         activities: of the workers, by pid.
         reasons: why the count of a group is what it is, by name, where that changes by itself.
+        troubles_of: what a group suffers from, by name, a line for each.
         now: the manager's monotonic clock, seconds.
     """
     counts = {want.group: want.workers for want in wanted}
@@ -64,6 +66,7 @@ def overview(
         if name in reasons:
             line += f" ({reasons[name]})"
         lines.append(line)
+        lines += (f"    {trouble}" for trouble in troubles_of(name))
         lines += (_line(record, activities[record.pid], now) for record in records)
     for orphan in roster.orphans.values():
         lines.append(f"  horse {orphan.pid} of {orphan.group} outlives its worker: {orphan.job_id}")

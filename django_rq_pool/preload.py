@@ -21,6 +21,9 @@ JOB_MODULES = ("tasks", "jobs")
 def import_jobs(modules: Iterable[str]) -> None:
     """Imports each installed app's job modules, then the given ones.
 
+    The garbage collector is off meanwhile: it looks at ever more objects, of which next to none is
+    garbage, for a fifth of the time that the imports take. `freeze_heap` collects afterwards.
+
     Args:
         modules: dotted names, from the setting ``RQ_POOL_PRELOAD``.
 
@@ -28,9 +31,15 @@ def import_jobs(modules: Iterable[str]) -> None:
         Exception: whatever a module raises when it is imported. A module that is there and does
             not import would fail every job in it, so the pool must not start.
     """
-    autodiscover_modules(*JOB_MODULES)
-    for module in modules:
-        importlib.import_module(module)
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        autodiscover_modules(*JOB_MODULES)
+        for module in modules:
+            importlib.import_module(module)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def freeze_heap() -> None:

@@ -8,6 +8,7 @@ what measuring needs; should the process end, the manager forks another.
 from __future__ import annotations
 
 import faulthandler
+import re
 import signal
 import traceback
 
@@ -25,6 +26,8 @@ from .survey import Finding, Muster, Question, SurveyLine
 
 TICK = 1.0
 """Seconds between two calls of a loader, and between two measurements."""
+
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d+([.]\d+)?")
 
 _LEAVE = (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM)
 _HEED_NOT = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
@@ -113,7 +116,7 @@ class _Surveyor:
             self.close()
             self._scaler = None
         said = self._said
-        if said is None or (said.counts, said.error) != (counts, error):
+        if said is None or said.counts != counts or _cause(said.error) != _cause(error):
             failures = 0 if counts is None else self._failures
             self._said = Finding(counts, error, failures, self._goes_on())
             self._line.find(self._said)
@@ -149,6 +152,11 @@ class _Surveyor:
         readable = self._inbox.wait([self._lifeline.fileno(), *fds], seconds)
         leave = any(signum in _LEAVE for signum in self._inbox.take())
         return leave or self._lifeline.fileno() in readable
+
+
+def _cause(error: str) -> str:
+    """What tells two errors apart: all but the numbers, such as a duration or an address."""
+    return _NUMBER.sub("0", error)
 
 
 def _load_counts(

@@ -41,6 +41,14 @@ class Troubles:
         elif trouble is Trouble.BOOT:
             logger.error("group %s: %s: again %s", group, trouble.value, cause)
 
+    def of(self, group: str) -> list[str]:
+        """What a group suffers from now, a line for each."""
+        return [
+            f"{trouble.value}: {cause}"
+            for (sufferer, trouble), cause in self._told.items()
+            if sufferer == group
+        ]
+
     def end(self, group: str, trouble: Trouble) -> None:
         """Logs that a trouble is over, if it had been told."""
         if self._told.pop((group, trouble), None) is not None:

@@ -1,9 +1,9 @@
 """Replacement: a worker is killed.
 
-Begins with SIGKILL for one idle worker. ``forked`` ends when its manager has a child that it had
-not before, ``replaced`` when there is a worker registered that was not before and as many
-connections wait for jobs as before; looked at every millisecond. N x ``rqworker`` has nobody who
-would do it: how soon a supervisor does is its own business.
+Begins with SIGKILL for one idle worker. ``forked`` ends when the manager has the child that becomes
+its successor, ``replaced``, for another one, when there is a worker registered that was not before
+and as many connections wait for jobs as before; looked at about every millisecond. N x
+``rqworker`` has nobody who would do it: how soon a supervisor does is its own business.
 """
 
 from __future__ import annotations
@@ -21,16 +21,28 @@ def measure(life: Life, effort: Effort) -> Numbers:
     if not life.contender.replaces:
         return {"forked": None, "replaced": None}
     workers = life.worker_pids()
-    children = life.tree.children(life.manager)
-    # Reading the list of children takes longer than a fork where there are many: one at a time.
-    forked = _kill_one(workers)
-    wait_until(lambda: bool(life.tree.children(life.manager) - children), PATIENCE, 0.001)
-    forked = time.monotonic() - forked
+    forked = _seconds_until_forked(life, workers)
     wait_until(lambda: _is_replaced(life, workers), PATIENCE, 0.001)
     workers = life.worker_pids()
     replaced = _kill_one(workers)
     wait_until(lambda: _is_replaced(life, workers), PATIENCE, 0.001)
     return {"forked": forked, "replaced": time.monotonic() - replaced}
+
+
+def _seconds_until_forked(life: Life, workers: dict[str, int]) -> float:
+    seen = dict.fromkeys(life.tree.children(life.manager), 0.0)
+    began = _kill_one(workers)
+
+    def is_known() -> bool:
+        """Whether one of the manager's new children, each noted as soon as it is seen, is known as
+        the successor: there may be others, which account for the dead worker."""
+        now = time.monotonic()
+        seen.update(dict.fromkeys(life.tree.children(life.manager) - seen.keys(), now))
+        return bool(life.server.registered() - workers.keys())
+
+    wait_until(is_known, PATIENCE, 0.001)
+    (successor,) = life.worker_pids().keys() - workers.keys()
+    return seen[life.worker_pids()[successor]] - began
 
 
 def _kill_one(workers: dict[str, int]) -> float:

@@ -9,6 +9,7 @@ import psutil
 import redis
 from rq import Queue, Worker
 
+from django_rq_pool.phases import INFO
 from harness import eventually, python_command
 
 
@@ -164,9 +165,11 @@ def test_a_pool_started_before_its_redis_waits_for_it(start_pool, own_server):
 
     pool.expect("group high: Redis cannot be reached")
     eventually(lambda: len(pool.workers()) == 3)
+    pool.send(INFO)
+    pool.expect(r"\]     Redis cannot be reached, its workers keep trying: \S")
     own_server.start()
     pool.expect_ready(3)
-    assert len(pool.found("Redis cannot be reached")) == 1
+    assert len(pool.found("group high: Redis cannot be reached")) == 1
     assert len(pool.found("forked")) == 3
     assert pool.stop() == 0
 

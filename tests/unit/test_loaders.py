@@ -206,7 +206,9 @@ def test_a_dotted_path_to_what_cannot_be_called_is_refused():
     assert "dict" in problem.text
 
 
-@pytest.mark.parametrize("error", [ValueError("no table yet"), KeyError("A"), CountsError()])
+@pytest.mark.parametrize(
+    "error", [ValueError("no table yet"), KeyError("A"), CountsError(), SystemExit("3")]
+)
 def test_a_loader_that_raises_is_reported_with_what_it_raised(error):
     def loader(environment):
         raise error

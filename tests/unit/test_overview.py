@@ -13,13 +13,17 @@ NOW = 1000.0
 IDLE = Activity("", paused=False, memory=None)
 
 
-def lines_of(*records: WorkerRecord, wanted=None, backoffs=None, reasons=None, **activities):
+def lines_of(
+    *records: WorkerRecord, wanted=None, backoffs=None, reasons=None, troubles=(), **activities
+):
     roster = Roster()
     for record in records:
         roster.add(record)
     known = {record.pid: activities.get(record.name, IDLE) for record in records}
     wanted = wanted or [Wanted("high", 2)]
-    return overview("the pool", wanted, roster, backoffs or {}, known, reasons or {}, NOW)
+    return overview(
+        "the pool", wanted, roster, backoffs or {}, known, reasons or {}, lambda _: troubles, NOW
+    )
 
 
 def worker(name: str, group: str = "high", **more) -> WorkerRecord:
@@ -50,6 +54,11 @@ def test_a_group_whose_count_moves_says_why_it_is_what_it_is():
     assert line == "  high: 2 wanted, 0 ready, 0 stopping (2 of 1..10, in time)"
 
 
+def test_what_a_group_suffers_from_is_shown_before_its_workers():
+    lines = lines_of(worker("a", ready_at=None), troubles=["Redis is away: refused"])
+    assert lines[2:] == ["    Redis is away: refused", "    97 a: starting, 2 min 5 s old"]
+
+
 @pytest.mark.parametrize(
     ("record", "activity", "state"),
     [
@@ -72,7 +81,7 @@ def test_who_is_left_of_dead_workers_is_shown():
     roster = Roster()
     roster.adopt(Orphan(7, "high", "j1"))
     roster.accountants[8] = Accountant(8, "shop.web1.high.1")
-    assert overview("the pool", [], roster, {}, {}, {}, NOW)[1:] == [
+    assert overview("the pool", [], roster, {}, {}, {}, lambda _: (), NOW)[1:] == [
         "  horse 7 of high outlives its worker: j1",
         "  accountant 8 for shop.web1.high.1",
     ]

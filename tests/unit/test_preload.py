@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
+import sys
 
-from django_rq_pool.preload import _heap, fold_heap
+import pytest
+
+from django_rq_pool.preload import _heap, fold_heap, import_jobs
 
 MAPS = """\
 00600000-00a00000 rw-p 00000000 00:00 0
@@ -31,3 +36,17 @@ def test_what_is_in_memory_survives_being_folded():
     before = hashlib.sha256(b"".join(everything)).digest()
     assert fold_heap() >= 0
     assert hashlib.sha256(b"".join(everything)).digest() == before
+
+
+@pytest.mark.parametrize("last_line", ["", "1 / 0"])
+def test_the_collector_rests_while_jobs_are_imported_and_not_longer(
+    tmp_path, monkeypatch, last_line
+):
+    (tmp_path / "heavy_jobs.py").write_text(last_line)
+    (tmp_path / "look.py").write_text("import gc\nat_work = gc.isenabled()")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ZeroDivisionError) if last_line else contextlib.nullcontext():
+        import_jobs(["look", "heavy_jobs"])
+    assert not sys.modules.pop("look").at_work
+    sys.modules.pop("heavy_jobs", None)
+    assert gc.isenabled()

@@ -67,6 +67,15 @@ def test_the_end_of_what_was_not_told_is_not_told(lines):
     assert len(lines()) == 1
 
 
+def test_what_a_group_suffers_from_is_known_until_it_is_over():
+    troubles = Troubles()
+    troubles.tell("high", Trouble.BOOT, TRACEBACK)
+    troubles.tell("high", Trouble.REDIS, "connection refused")
+    troubles.tell("low", Trouble.REDIS, "time out")
+    troubles.end("high", Trouble.BOOT)
+    assert troubles.of("high") == [f"{Trouble.REDIS.value}: connection refused"]
+
+
 def test_a_trouble_that_comes_back_is_told_in_full_again(lines):
     troubles = Troubles()
     troubles.tell("high", Trouble.BOOT, TRACEBACK)
