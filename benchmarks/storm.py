@@ -28,6 +28,7 @@ import psutil
 import redis
 from rq import Queue, Worker
 from rq.job import Job, JobStatus
+from rq.utils import as_text
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -228,8 +229,8 @@ def _look_up(client: redis.Redis, ids: list[str], queues: list[str], outcome: Ou
         places.update(queue.get_job_ids())
         for registry in (queue.started_job_registry, queue.failed_job_registry):
             places.update(registry.get_job_ids(cleanup=False))
-        places.update(job.decode() for job in client.lrange(queue.intermediate_queue_key, 0, -1))
-    done = Counter(job.decode() for job in client.lrange("done", 0, -1))
+        places.update(map(as_text, client.lrange(queue.intermediate_queue_key, 0, -1)))
+    done = Counter(map(as_text, client.lrange("done", 0, -1)))
     outcome.twice = sum(times > 1 for times in done.values())
     for job_id, job in zip(ids, Job.fetch_many(ids, connection=client), strict=True):
         status = None if job is None else job.get_status(refresh=False)

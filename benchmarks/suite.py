@@ -203,8 +203,15 @@ def main() -> None:
     arguments = options().parse_args()
     results = Results(facts())
     began = time.monotonic()
-    Run(arguments, results).measure()
-    results.facts["minutes"] = f"{(time.monotonic() - began) / 60:.0f}"
+    try:
+        Run(arguments, results).measure()
+    finally:  # what had been measured when something went wrong is told
+        results.facts["minutes"] = f"{(time.monotonic() - began) / 60:.0f}"
+        tell(results, arguments.output)
+
+
+def tell(results: Results, folder: Path | None) -> None:
+    """Prints the numbers, and writes them to a folder if one is given."""
     found = report.tables(results)
     circumstances = ", ".join(f"{name} {value}" for name, value in results.facts.items())
     text, rst = (
@@ -212,8 +219,8 @@ def main() -> None:
         for form in (report.as_text, report.as_rst)
     )
     print(f"\n{text}")
-    if arguments.output is not None:
-        write(results, text, rst, arguments.output)
+    if folder is not None:
+        write(results, text, rst, folder)
 
 
 def options() -> argparse.ArgumentParser:

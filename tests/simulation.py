@@ -156,6 +156,7 @@ class World:
         return [worker for host in self.hosts for worker in host.workers]
 
     def _end(self, host: Host, worker: Worker) -> None:
+        assert worker.job is not None
         host.ended += 1
         host.run_seconds += worker.job.takes
         worker.job = None

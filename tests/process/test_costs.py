@@ -6,12 +6,13 @@ versions differ. One that is exceeded is a regression, or a reason to say why it
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 import redis
 
-from harness import Pool, eventually
+from harness import ROOT, Pool, eventually, python_command
 
 QUEUES = 2
 GROUP = "high,default"
@@ -130,3 +131,9 @@ def switches(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     (line,) = (each for each in status.splitlines() if each.startswith("voluntary_ctxt_switches"))
     return int(line.split()[1])
+
+
+def test_the_time_of_a_turn_can_be_measured():
+    line = python_command(str(ROOT / "benchmarks" / "turns.py"), "3")
+    done = subprocess.run(line, check=True, capture_output=True, timeout=60)
+    assert float(done.stdout) > 0
