@@ -1,18 +1,46 @@
 """Handover: how many workers a pool and the one that takes over from it may have meanwhile.
 
-Rule of the room: arithmetic on counts. For each queue group, the new pool and the older ones have
-at most one worker more together than the larger of their counts, and never fewer that are ready.
+Rule of the room: arithmetic on counts. Step by step, for each queue group, the new pool and the
+older ones have at most one worker more together than the larger of their counts, and never fewer
+that are ready.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-Counts = Mapping[str, int]
-"""Workers by queue group."""
+from .groups import Counts
+
+Workers = Mapping[str, int]
+"""How many, by queue group."""
 
 
-def ceilings(wanted: Counts, have: Sequence[Counts]) -> dict[str, int]:
+def inherit(wanted: Counts, have: Workers) -> Counts:
+    """The counts with which a pool begins that takes over from another: groups that are scaled
+    begin with the workers that they have there, within their bounds and the pool's limit. A deploy
+    under load would begin with a minimum of workers else.
+
+    Args:
+        wanted: the new pool's counts as they were loaded.
+        have: what the older pool has.
+    """
+    room = sum(have.values())
+    if wanted.max_total is not None:
+        room = wanted.max_total - sum(group.workers for group in wanted.groups)
+    groups = []
+    for group in wanted.groups:
+        if group.bounds is not None:
+            there = min(have.get(group.name, 0), group.bounds.max)
+            more = max(0, min(there - group.workers, room))
+            room -= more
+            groups.append(replace(group, workers=group.workers + more))
+        else:
+            groups.append(group)
+    return replace(wanted, groups=tuple(groups))
+
+
+def ceilings(wanted: Workers, have: Sequence[Workers]) -> dict[str, int]:
     """The most workers that all pools may have together in each group of the new one.
 
     Args:
@@ -36,7 +64,7 @@ def allowance(ceiling: int, have: Sequence[int]) -> int:
 
 
 def keeps(
-    ceiling: Counts, ready: Counts, have: Sequence[Counts], *, whole: bool
+    ceiling: Workers, ready: Workers, have: Sequence[Workers], *, whole: bool
 ) -> list[dict[str, int]]:
     """How many workers of each group each older pool may keep.
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from . import handover, others, processes, stepline
+from .groups import Counts
 from .plan import Wanted
 from .progress import is_whole, ready_workers
 from .roster import Roster
@@ -28,6 +29,27 @@ SELDOM = 8.0
 
 SILENCE = 5.0
 """Seconds after which an older pool that does not say what it has is asked to leave as a whole."""
+
+
+ANSWER_LIMIT = 2.0
+"""Seconds that a pool waits at its start to hear what workers there are in the older one."""
+
+
+def inherit(name: str, counts: Counts) -> Counts:
+    """The counts with which to take over from the youngest of the older pools; see
+    `handover.inherit`. To be called while nothing has been forked yet, for it waits.
+
+    Args:
+        name: the name of the pool.
+        counts: as they were loaded.
+    """
+    older = others.find_older(name) if any(group.bounds for group in counts.groups) else []
+    try:
+        have = stepline.ask(older[-1].pid, ANSWER_LIMIT) if older else None
+    finally:
+        for other in older:
+            other.close()
+    return counts if have is None else handover.inherit(counts, have)
 
 
 class Succession:

@@ -327,7 +327,7 @@ class Manager:
         if scaled is not None:
             for name in self._targets.scale(scaled.workers, scaled.reasons):
                 logger.info("group %s: %s", name, scaled.reasons[name])
-        if self._survey.asked:
+        if self._survey.asked and not self._on_probation:  # nothing is scaled before a swap
             self._survey.answer(self._crew.muster(self._targets.bounded()))
 
     def _heed_finding(self, finding: Finding) -> None:

@@ -26,7 +26,7 @@ from .connections import manager_connections
 from .containers import container_warning
 from .daemon import detach, failing_aloud
 from .herald import Herald
-from .hotswap import StepByStep, Succession
+from .hotswap import StepByStep, Succession, inherit
 from .launch import Launch
 from .lockfile import hold_lock
 from .logfiles import LogFiles
@@ -230,7 +230,7 @@ def _manager(
     patience = IMMEDIATE_STOP_GRACE + (rules.term_child or 0.0)
     return Manager(
         name,
-        configuration.counts,
+        inherit(name, configuration.counts) if manner.replace_others else configuration.counts,
         nursery,
         inbox,
         Herald(name, launch, notifier, aim),

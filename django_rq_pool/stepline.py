@@ -1,5 +1,7 @@
 """The step line: how a new pool and an older one talk while one takes over from the other.
 
+A pool that takes over at once asks what workers there are, to begin with as many.
+
 Rule of the room: lines of JSON on a Unix socket that one user's processes can reach and no file
 stands for (Linux). The older pool says what workers it has, the new one what workers it may keep;
 what was said holds as long as the connection does, so a new pool that dies changes nothing.
@@ -11,10 +13,13 @@ import contextlib
 import json
 import logging
 import os
+import select
 import socket
 import struct
 import sys
 from collections.abc import Callable, Mapping
+
+from . import processes
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -101,6 +106,28 @@ def connect(pid: int) -> StepLine | None:
         logger.debug("manager %d has no step line: %s", pid, error)
     connection.close()
     return None
+
+
+def ask(pid: int, patience: float) -> Counts | None:
+    """Asks the manager with this pid what workers it has.
+
+    Args:
+        patience: seconds to wait for the answer.
+
+    Returns:
+        Workers by queue group; None when there was no answer.
+    """
+    line = connect(pid)
+    if line is None:
+        return None
+    poll = select.poll()
+    poll.register(line.fileno(), select.POLLIN)
+    until = processes.monotonic() + patience
+    while line.heard is None and not line.ended and (now := processes.monotonic()) < until:
+        poll.poll(1000 * (until - now))
+        line.listen()
+    line.close()
+    return line.heard
 
 
 class GivesWay:

@@ -253,3 +253,20 @@ def test_a_deploy_takes_no_job_before_it_is_known_to_be_good(deploy, start_pool,
 
     deploy("high=1").become_daemon()
     eventually(lambda: job.is_finished)
+
+
+@pytest.mark.parametrize("how", ["--hot-swap", "--swap-step"])
+def test_a_group_that_is_scaled_begins_with_the_workers_it_has_in_the_older_pool(
+    start_pool, name, enqueue, valkey, how
+):
+    yaml = "high: {workers: {min: 1, max: 6}, target_latency: 0.2}\nlow: 1"
+    old = start_pool("--daemon", "--name", name, yaml=yaml).become_daemon()
+    jobs = [enqueue("high", "hold", "gate") for _ in range(3)]
+    eventually(lambda: valkey.llen("gate:running") == 3)
+    had = old.found(r"group high: (\d) of 1\.\.6")[-1][1]
+    new = start_pool("--daemon", how, "--name", name, yaml=yaml).become_daemon()
+    assert new.found(rf"started: high={had} of 1\.\.6, low=1$")
+    valkey.rpush("gate:open", 1, 1, 1)
+    eventually(lambda: all(job.is_finished for job in jobs))
+    eventually(lambda: not alive(old))
+    assert new.stop() == 0
