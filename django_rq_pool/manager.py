@@ -18,16 +18,14 @@ from .crew import Crew
 from .groups import Counts
 from .herald import Herald
 from .hotswap import Succession
-from .learning import MOST
+from .news import News
 from .nursery import Nursery
 from .overview import Activity, age, overview
 from .phases import Order, Phase, StopRules
 from .plan import Fork, Habits, Plan, Wanted, make_plan
-from .reports import Event, Report
 from .stepline import GivesWay
 from .survey import Finding, Survey
 from .targets import Targets
-from .troubles import Trouble, Troubles
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -80,6 +78,7 @@ class Manager:
         self._succession = succession
         self._gives_way = gives_way
         self._crew = Crew(self._nursery, burst=habits.burst)
+        self._news = News(self._crew)
         self._survey = Survey(
             lambda load: nursery.fork_surveyor(self._targets.counts, load=load),
             goes_on=watches_counts,
@@ -88,9 +87,7 @@ class Manager:
         self._paused = False
         # What may yet turn out to be a broken deploy takes no job.
         self._on_probation = succession is not None
-        self._troubles = Troubles()
         self._unusable = ""
-        self._imported: dict[str, None] = {}
         self._titled: list[int] | None = None
         self._began = processes.monotonic()
         self._status = 0
@@ -120,10 +117,10 @@ class Manager:
     def _turn(self) -> bool:
         """One turn of the loop; True when the pool has ended."""
         for report in self._nursery.reports.take():
-            self._heed_report(report)
+            self._news.heed(report)
         for death in processes.reap(before=self._crew.release_group):
             for report in self._nursery.reports.take():  # what it said before it died
-                self._heed_report(report)
+                self._news.heed(report)
             self._crew.bury(death)
             self._survey.bury(death)
         for signum in self._inbox.take():
@@ -276,49 +273,18 @@ class Manager:
             self._crew.backoffs,
             activities,
             self._targets.reasons,
-            self._troubles.of,
+            self._news.troubles_of,
             now,
         )
         if self._unusable:
             lines.append(f"  the counts are the last that could be loaded: {self._unusable}")
-        if self._imported:
-            lines.append(f"  jobs have imported: {', '.join(self._imported)}")
+        if self._news.imported:
+            lines.append(f"  jobs have imported: {', '.join(self._news.imported)}")
         for line in lines:
             logger.info("%s", line)
         hooks.siginfo.run(self._crew.roster)
 
-    # Reports and findings
-
-    def _heed_report(self, report: Report) -> None:
-        record = self._crew.roster.get(report.pid)
-        if record is None:
-            return
-        group = record.group
-        if report.event is Event.READY:
-            self._crew.mark_ready(record)
-            self._troubles.end(group, Trouble.REDIS)
-            self._troubles.end(group, Trouble.BOOT)
-        elif report.event is Event.BOOT_FAILED:
-            self._troubles.tell(group, Trouble.BOOT, report.text)
-        elif report.event is Event.REDIS_LOST:
-            self._troubles.tell(group, Trouble.REDIS, report.text)
-        elif report.event is Event.IMPORTED:
-            self._learn(group, report.text.split())
-        else:
-            self._troubles.end(group, Trouble.REDIS)
-
-    def _learn(self, group: str, modules: list[str]) -> None:
-        """Names what jobs import, once, and no more than anybody would read."""
-        fresh = [each for each in modules if each not in self._imported]
-        fresh = fresh[: MOST - len(self._imported)]
-        if fresh:
-            self._imported.update(dict.fromkeys(fresh))
-            logger.info(
-                "jobs of %s import what the manager has not imported: %s; to do it once for all "
-                "of them, add what is yours to RQ_POOL_PRELOAD",
-                group,
-                ", ".join(fresh),
-            )
+    # Findings
 
     def _heed_survey(self) -> None:
         for finding in self._survey.take():
