@@ -31,6 +31,11 @@ TERM_TIMEOUT = 4.0
 LOADER_TIMEOUT = 5.0
 """Seconds that a loader may take, unless ``RQ_POOL_LOADER_TIMEOUT`` says otherwise."""
 
+_LEARN = "RQ_POOL_LEARN_PRELOAD"
+_IMMORTAL = "RQ_POOL_IMMORTAL"
+_SWITCHES = {_LEARN: False, _IMMORTAL: True}
+"""Settings that are True or False, and which of it they are when they are not set."""
+
 ENVIRONMENT_VARIABLES = ("RQ_POOL_ENV", "DJANGO_ENV")
 
 
@@ -47,6 +52,7 @@ class Configuration:
         rules: how the pool stops.
         preload: modules to import before the first fork.
         learns: tell which modules jobs import that could be preloaded.
+        immortal: make the definitions in the image immortal.
     """
 
     name: str
@@ -57,6 +63,7 @@ class Configuration:
     rules: StopRules
     preload: tuple[str, ...]
     learns: bool
+    immortal: bool
 
 
 def configure(
@@ -101,15 +108,14 @@ def configure(
                 "Give a list of dotted module names.",
             )
         )
-    learns = getattr(settings, "RQ_POOL_LEARN_PRELOAD", False)
-    if not isinstance(learns, bool):
-        problems.append(
-            Problem(
-                Kind.SOURCE,
-                f"RQ_POOL_LEARN_PRELOAD: {learns!r} is neither True nor False.",
-                "Give True to have the log name the modules that jobs import.",
-            )
+    switches = {setting: getattr(settings, setting, usual) for setting, usual in _SWITCHES.items()}
+    problems += [
+        Problem(
+            Kind.SOURCE, f"{setting}: {given!r} is neither True nor False.", "Give one of them."
         )
+        for setting, given in switches.items()
+        if not isinstance(given, bool)
+    ]
     term_child = None
     try:
         term_child = term_child_timeout()
@@ -134,7 +140,8 @@ def configure(
         (*loaded.warnings, *_dyno_warnings(term)),
         StopRules(term, term_child),
         tuple(preload),
-        learns,
+        learns=switches[_LEARN],
+        immortal=switches[_IMMORTAL],
     )
 
 

@@ -186,7 +186,7 @@ def _load(configuration: Configuration, manner: Manner) -> None:
         raise ForkError("\n".join(findings))
     for finding in findings:
         logger.warning("%s", finding)
-    freeze_heap()
+    freeze_heap(immortal=configuration.immortal)
 
 
 def _manager(

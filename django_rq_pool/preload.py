@@ -14,6 +14,8 @@ from pathlib import Path
 
 from django.utils.module_loading import autodiscover_modules
 
+from .immortal import make_definitions_immortal
+
 JOB_MODULES = ("tasks", "jobs")
 """Modules of this name in an installed app hold jobs, as Django users have it."""
 
@@ -44,13 +46,19 @@ def import_jobs(modules: Iterable[str]) -> None:
             gc.enable()
 
 
-def freeze_heap() -> None:
+def freeze_heap(*, immortal: bool) -> None:
     """Collects the garbage once, then moves what is left out of the collector's sight.
 
     A collection in a forked worker writes to every object it looks at, and each page it touches
     stops being shared: some 20 MB a worker. Frozen objects are not looked at.
+
+    Args:
+        immortal: make what can be made so immortal; see `immortal`.
     """
     gc.collect()
+    if immortal:
+        gc.unfreeze()  # what is frozen already is not seen else
+        make_definitions_immortal()
     gc.freeze()
     fold_heap()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from django_rq_pool.immortal import can_be_done
 from harness import ROOT, Pool, eventually, python_command
 
 QUEUES = 2
@@ -124,6 +125,19 @@ def test_a_job_costs_one_fork(start_pool, counts, enqueue, tmp_path):
     eventually(lambda: all(job.is_finished for job in jobs))
     counts.await_idle(2)
     assert int.from_bytes(forks.read_bytes(), "little") == 10
+
+
+@pytest.mark.skipif(not can_be_done(), reason="this interpreter has no immortal objects to add to")
+def test_a_worker_copies_less_of_an_image_whose_definitions_are_immortal(start_with, counts):
+    copied = {}
+    for immortal in (False, True):
+        pool = start_with(f"RQ_POOL_IMMORTAL = {immortal}", f"{GROUP}=1").expect_ready(1)
+        counts.await_idle(1)
+        (worker,) = pool.workers()
+        copied[immortal] = sum(each.private_dirty for each in worker.memory_maps())
+        assert pool.stop() == 0
+        assert not pool.found("Exception ignored")
+    assert copied[True] < 0.85 * copied[False], copied
 
 
 def switches(pid: int) -> int:

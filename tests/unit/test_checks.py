@@ -106,6 +106,13 @@ def test_modules_to_preload_are_checked():
     assert "RQ_POOL_PRELOAD" in message.msg
 
 
+@pytest.mark.parametrize("setting", ["RQ_POOL_LEARN_PRELOAD", "RQ_POOL_IMMORTAL"])
+def test_what_is_neither_true_nor_false_is_refused(setting):
+    message = only_message(RQ_POOL={"high": 1}, **{setting: "no"})
+    assert message.id == "django_rq_pool.E001"
+    assert message.msg == f"{setting}: 'no' is neither True nor False."
+
+
 def test_counts_and_preload_are_told_together():
     assert len(check(RQ_POOL={"high": -1}, RQ_POOL_PRELOAD="shop.tasks")) == 2
 

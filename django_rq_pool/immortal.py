@@ -1,0 +1,116 @@
+"""Immortal: definitions whose reference counts nobody writes, so that their pages stay shared.
+
+Rule of the room: the one place that writes to the interpreter's memory. It does so before the first
+fork, where the interpreter is one that it knows, and to definitions only: classes, functions and
+modules, with the code, the constants and the tables that they hold for as long as they live.
+
+A worker that runs a function counts references to it, to its code and constants, to the classes of
+what it makes: each count stands in the image, and each page of it that is written to is copied. For
+an immortal object CPython counts nothing (PEP 683, since 3.12); None is one, and the free-threaded
+build of 3.13 makes its definitions immortal for another reason. Cinder, Instagram's CPython, does
+so before it forks, to everything in its heap (``immortalize_heap``). Here data keeps its counts:
+what holds a connection or a file, or is large, must go when nobody needs it any more.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Iterable
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+from typing import Any
+
+_KNOWN_VERSIONS = ((3, 12), (3, 13))
+"""Of CPython, which has changed what the count of an immortal object is, and may do so again."""
+
+_IMMORTAL = 0xFFFFFFFF
+"""The count of an immortal object in these versions."""
+
+_WRAPPERS = (classmethod, property, staticmethod)
+_DEFINITIONS = (
+    *_WRAPPERS,
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    ModuleType,
+    WrapperDescriptorType,
+)
+"""Kinds of definitions, beside classes."""
+
+
+def make_definitions_immortal() -> int:
+    """Makes every definition immortal that the garbage collector tracks, with its parts.
+
+    Nothing else about them changes; but they are never freed, not even one that nothing refers to
+    any more. To be called when what workers share has been imported, and is not frozen yet.
+
+    Returns:
+        How many objects that were, each as often as it was met; 0 where it cannot be done.
+    """
+    if not can_be_done():
+        return 0
+    metaclasses = tuple(_metaclasses())
+    by_kind = _by_kind((*_DEFINITIONS, *metaclasses), gc.get_objects())
+    classes = [each for kind in metaclasses for each in by_kind[kind]]
+    wrappers = [each for kind in _WRAPPERS for each in by_kind[kind]]
+    codes = [function.__code__ for function in by_kind[FunctionType]]
+    parts = [
+        gc.get_referents(*classes, *wrappers),
+        [vars(module) for module in by_kind[ModuleType]],
+        codes,
+        [constant for code in codes for constant in code.co_consts],
+    ]
+    return sum(map(_make_immortal, (*by_kind.values(), *parts)))
+
+
+def can_be_done() -> bool:
+    """Whether this interpreter is known, its counts stand where they are looked for, and None's
+    says that it is immortal: not so in a free-threaded build, and in some for debugging."""
+    if sys.implementation.name != "cpython" or sys.version_info[:2] not in _KNOWN_VERSIONS:
+        return False
+    probe = object()
+    count = ctypes.c_uint64.from_address(id(probe))
+    before = count.value
+    references = [probe] * 3
+    counted = count.value - before == len(references)
+    return counted and ctypes.c_uint64.from_address(id(None)).value == _IMMORTAL
+
+
+def _by_kind(kinds: Iterable[type], objects: list[Any]) -> dict[type, list[Any]]:
+    """The objects of these classes, without those of classes derived from them."""
+    by_kind: dict[type, list[Any]] = {kind: [] for kind in kinds}
+    # By id: a class of some metaclass may not be hashable.
+    by_id = {id(kind): same for kind, same in by_kind.items()}
+    for each in objects:
+        same = by_id.get(id(type(each)))
+        if same is not None:
+            same.append(each)
+    return by_kind
+
+
+def _metaclasses(base: type = type) -> Iterable[type]:
+    """A class whose instances are classes, and all that are derived from it."""
+    yield base
+    derived: type
+    for derived in type.__subclasses__(base):
+        yield from _metaclasses(derived)
+
+
+def _make_immortal(objects: list[Any]) -> int:
+    count = ctypes.c_uint64.from_address
+    for each in objects:
+        count(id(each)).value = _IMMORTAL
+    return len(objects)

@@ -1,0 +1,167 @@
+"""Immortal: definitions are not counted any more, data is, and the program does what it did.
+
+What is immortal stays so: each test has an interpreter of its own.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from django_rq_pool.immortal import can_be_done
+
+PROGRAM = """
+import gc, sys, types, weakref
+from django_rq_pool import immortal
+
+class Unhashable(type):
+    def __eq__(cls, other):
+        raise AssertionError("asked")
+
+class Model(metaclass=Unhashable):
+    limit = 12.5
+    @property
+    def double(self):
+        return self.limit * 2
+    @staticmethod
+    def static():
+        return "a constant that is no identifier"
+    @classmethod
+    def build(cls):
+        return cls()
+
+def outer():
+    def inner():
+        return 1234.5, b"bytes"
+    return inner
+
+inner = outer()
+
+class Thing:
+    pass
+
+thing, numbers, table = Thing(), [1000], {"key": 1000}
+
+def count(found):
+    return sys.getrefcount(found)
+"""
+
+
+def run(program: str) -> subprocess.CompletedProcess[str]:
+    """Runs the program's definitions, then more."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM + program], capture_output=True, text=True, timeout=60
+    )
+
+
+def expect(program: str) -> None:
+    result = run(program)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+immortality = pytest.mark.skipif(
+    not can_be_done(), reason="only CPython 3.12 and 3.13 have the counts that are known"
+)
+
+
+@immortality
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "Model",
+        "Thing",
+        "Unhashable",
+        "outer",
+        "inner",
+        "inner.__code__",
+        "inner.__code__.co_consts[1]",
+        "Model.static.__code__.co_consts[1]",
+        "Model.__dict__['double']",
+        "Model.__dict__['static']",
+        "Model.__dict__['build']",
+        "gc.get_referents(Model)[0]",
+        "Model.__mro__",
+        "types",
+        "vars(types)",
+        "gc.get_objects",
+    ],
+)
+def test_nobody_counts_references_to_a_definition(definition):
+    expect(f"""
+assert immortal.make_definitions_immortal() > 1000
+before = count({definition})
+several = [{definition}] * 100
+assert count({definition}) == before == count(None), (count({definition}), before)
+""")
+
+
+@immortality
+def test_data_goes_when_nobody_needs_it():
+    expect("""
+immortal.make_definitions_immortal()
+gone = weakref.ref(thing)
+for data in (numbers, table, (thing, numbers)):
+    before = count(data)
+    several = [data] * 100
+    assert count(data) == before + 100
+del several, data
+del thing
+assert gone() is None
+""")
+
+
+@immortality
+def test_a_program_does_what_it_did():
+    expect("""
+import importlib, json
+immortal.make_definitions_immortal()
+gc.freeze()
+model = Model.build()
+assert (model.double, model.static(), inner()) == (
+    25.0, "a constant that is no identifier", (1234.5, b"bytes")
+)
+Model.limit = 1
+assert model.double == 2
+Derived = type("Derived", (Thing,), {})
+derived = weakref.ref(Derived)
+del Derived
+gc.collect()
+assert derived() is None, "what is defined later is as it always was"
+del outer, Thing
+assert importlib.reload(json).loads("[1]") == [1]
+gc.unfreeze()
+gc.collect()
+for _ in range(10000):
+    inner()
+""")
+
+
+@immortality
+def test_to_do_it_twice_changes_nothing():
+    expect("""
+immortal.make_definitions_immortal()
+immortal.make_definitions_immortal()
+assert count(inner) == count(None)
+""")
+
+
+def test_another_interpreter_is_left_alone():
+    expect("""
+immortal._KNOWN_VERSIONS = ()
+before = count(inner)
+assert immortal.make_definitions_immortal() == 0
+assert count(inner) == before
+""")
+
+
+def test_counts_that_stand_elsewhere_are_left_alone():
+    """As in a build whose objects begin with something else."""
+    expect("""
+immortal._KNOWN_VERSIONS = (sys.version_info[:2],)
+immortal._IMMORTAL = 12345
+before = count(inner)
+assert immortal.make_definitions_immortal() == 0
+assert count(inner) == before
+""")
