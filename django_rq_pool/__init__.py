@@ -31,6 +31,7 @@ def run_pool(
     preload: Iterable[str] | None = None,
     term: str = "immediate",
     strict_fork: bool = False,
+    verbosity: int = 1,
 ) -> int:
     """Runs a pool in this process until a signal ends it, as ``manage.py rqpool`` does.
 
@@ -49,6 +50,8 @@ def run_pool(
             options of these names.
         strict_fork: refuse to start when the manager has threads or open sockets, which a fork
             does not bear, instead of warning.
+        verbosity: what is logged, unless ``LOGGING`` says where it goes: 0 warnings, 1 what
+            happens, 2 the details.
 
     Returns:
         An exit status: 0 when the pool was told to end, or has finished in burst mode.
@@ -56,11 +59,14 @@ def run_pool(
     Raises:
         django_rq_pool.problems.StartError: the counts cannot be used, or ``strict_fork`` refuses.
             Nothing was started.
+        ValueError: ``term`` has no such value.
+        Exception: whatever a module raises that is imported before the first fork.
     """
-    from . import conf, pool
+    from . import conf, log, pool
     from .phases import TermPolicy
 
     policy = TermPolicy(term)
+    log.set_up(verbosity)
     return pool.run(
         lambda: conf.configure(counts=counts, name=name, environment=environment, term=policy),
         pool.Manner(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),

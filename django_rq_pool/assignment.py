@@ -1,7 +1,7 @@
-"""The assignment: all that the manager hands to a worker when it forks it.
+"""The assignment: all that the manager hands to a process that it forks.
 
-Rule of the room: data only. It is what keeps the manager free of RQ and the worker free of the
-manager.
+Rule of the room: data, and the names of workers. It is what keeps the manager free of RQ and the
+worker free of the manager.
 """
 
 from __future__ import annotations

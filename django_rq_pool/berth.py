@@ -1,8 +1,8 @@
 """The berth: a worker's ties to its pool, and the one place where it waits.
 
 Rule of the room: signals, the lifeline and Redis being away are heeded here; what they mean for a
-job is the business of `worker`. It exists before the RQ worker does, so that a stop is heeded while
-Redis is awaited.
+job is the business of `running` and `pooled`. It exists before the RQ worker does, so that a stop
+is heeded while Redis is awaited.
 """
 
 from __future__ import annotations

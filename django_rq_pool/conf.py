@@ -1,6 +1,7 @@
 """Configuration: Django's settings, the environment and the command's options put together.
 
-Rule of the room: the one place that reads settings; it opens no connection.
+Rule of the room: the one place that reads settings; it opens no connection, whatever a project's
+loader may do.
 """
 
 from __future__ import annotations
@@ -163,7 +164,9 @@ def load(source: loaders.Source, environment: str | None) -> Counts:
         CountsError: with every problem found. What a loader raised is its cause.
     """
     limit = loader_timeout()
-    with unix_signals.time_limit(limit, f"the loader took longer than {limit:g} s"):
+    with unix_signals.time_limit(
+        limit, f"the loader took longer than {limit:g} s (RQ_POOL_LOADER_TIMEOUT)"
+    ):
         mapping = source.load(environment)
     counts = parse_counts(
         mapping, source=source.name, environment=environment, queues=queue_connections()
@@ -286,17 +289,19 @@ def _imports(group: QueueGroup, source: str) -> Iterator[Problem]:
         for queue in group.queues:
             resolve_serializer(settings.RQ_QUEUES[queue].get("SERIALIZER"))
 
-    checks: dict[str, tuple[object, Callable[[], object]]] = {
-        "worker_class": (worker_class, check_worker_class),
-        "job_class": (options.job_class, check_job_class),
-        "queue_class": (options.queue_class, check_queue_classes),
-        "serializer": (options.serializer, lambda: resolve_serializer(options.serializer)),
-        "Redis connection in RQ_QUEUES": (None, lambda: clients.client(group)),
-        "SERIALIZER in RQ_QUEUES": (None, check_queue_serializers),
-        "exception handler of RQ_EXCEPTION_HANDLERS": (None, get_exception_handlers),
-        "commit mode of RQ": (None, get_commit_mode),
+    path = "Give the dotted path of one that can be imported."
+    setting = "Mend the setting; django-rq's documentation says what it may be."
+    checks: dict[str, tuple[object, Callable[[], object], str]] = {
+        "worker_class": (worker_class, check_worker_class, path),
+        "job_class": (options.job_class, check_job_class, path),
+        "queue_class": (options.queue_class, check_queue_classes, path),
+        "serializer": (options.serializer, lambda: resolve_serializer(options.serializer), path),
+        "Redis connection in RQ_QUEUES": (None, lambda: clients.client(group), setting),
+        "SERIALIZER in RQ_QUEUES": (None, check_queue_serializers, path),
+        "exception handler of RQ_EXCEPTION_HANDLERS": (None, get_exception_handlers, path),
+        "commit mode of RQ": (None, get_commit_mode, setting),
     }
-    for what, (given, check) in checks.items():
+    for what, (given, check, hint) in checks.items():
         try:
             check()
         except Exception as error:  # a module may raise anything when it is imported
@@ -304,7 +309,7 @@ def _imports(group: QueueGroup, source: str) -> Iterator[Problem]:
                 Kind.IMPORT,
                 f"{source}: {group.name!r}: the {what}{'' if given is None else f' {given!r}'} "
                 f"cannot be used: {_reason(given, error)}.",
-                "Give the dotted path of one that can be imported.",
+                hint,
             )
 
 

@@ -15,6 +15,8 @@ from django.core.cache.backends.redis import RedisCache
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
+from .problems import in_a_line
+
 logger = logging.getLogger("django_rq_pool")
 
 
@@ -70,7 +72,7 @@ def _close(what: str, close: Callable[[], object]) -> None:
     try:
         close()
     except Exception as error:
-        logger.warning("%s: an error while it was closed: %s", what, _in_a_line(error))
+        logger.warning("%s: an error while it was closed: %s", what, in_a_line(error))
 
 
 def renew_connections() -> None:
@@ -112,7 +114,7 @@ class ManagerConnections:
                     "worker %s: database %r cannot be reached: %s; jobs will try again",
                     worker,
                     alias,
-                    _in_a_line(error),
+                    in_a_line(error),
                 )
                 _close(f"database {alias!r}", connections[alias].close)
                 if _has_pool(connections[alias]):  # its threads would go on trying
@@ -124,10 +126,6 @@ def _open(connection: Any) -> None:
         # The pool would try for half a minute, and not say what is wrong.
         connection.Database.connect(**connection.get_connection_params()).close()
     connection.ensure_connection()
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 manager_connections = ManagerConnections()

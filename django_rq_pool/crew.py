@@ -71,13 +71,13 @@ class Crew:
             group.name: Effort(group.workers, 0, *self._done_before.get(group.name, (0, 0.0)))
             for group in groups
         }
-        for pid, assignment in self._assignments.items():
-            record = self.roster.get(pid)
-            effort = efforts.get(assignment.group.name)
-            if record is None or effort is None:
+        for assignment in self._assignments.values():
+            group = assignment.group.name
+            effort = efforts.get(group)
+            if effort is None:
                 continue
             ended, seconds = assignment.slot.done
-            efforts[record.group] = replace(
+            efforts[group] = replace(
                 effort,
                 busy=effort.busy + assignment.slot.busy,
                 ended=effort.ended + ended,

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,8 +56,7 @@ def detach(redirect: Callable[[], None], log: str | Path) -> Launch:
         SystemExit: in the daemon, when it cannot redirect; the terminal has the reason.
     """
     _open_standard_streams()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # or the daemon would write what is buffered once more
+    processes.flush_output()  # or the daemon would write what is buffered once more
     lines, last_word = os.pipe(), os.pipe()
     with unix_signals.blocked():
         adopts = processes.adopt_orphans()

@@ -72,7 +72,7 @@ class _Line:
         self.client_id: int = connection.read_response()
 
     def fileno(self) -> int:
-        return int(self.connection._get_socket().fileno())
+        return int(self.connection._sock.fileno())
 
 
 class Fetcher:

@@ -1,4 +1,4 @@
-"""Folders: those of pid and lock files, made when they are missing.
+"""Folders: those of pid, lock and log files, made when they are missing.
 
 Rule of the room: what is made here may be written to by nobody else, whatever the umask.
 """

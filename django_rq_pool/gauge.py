@@ -190,7 +190,9 @@ class _Server:
         others = self._others(shown, now)
         observations = {}
         for group, workers in zip(self.groups, live):
-            effort = efforts[group.name]
+            effort = efforts.get(group.name)
+            if effort is None:
+                continue  # the manager has not heard of the group
             there = [queues[name] for name in group.queues]
             observations[group.name] = self._observe(
                 group, effort, there, int(workers), others.get(group.name, ())

@@ -51,6 +51,11 @@ class Counts:
     warnings: tuple[Problem, ...] = ()
     max_total: int | None = None
 
+    @property
+    def bounded(self) -> tuple[QueueGroup, ...]:
+        """The groups whose count has bounds."""
+        return tuple(group for group in self.groups if group.bounds is not None)
+
 
 @dataclass
 class _Section:

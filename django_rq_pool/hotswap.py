@@ -43,7 +43,7 @@ def inherit(name: str, counts: Counts) -> Counts:
         name: the name of the pool.
         counts: as they were loaded.
     """
-    older = others.find_older(name) if any(group.bounds for group in counts.groups) else []
+    older = others.find_older(name) if counts.bounded else []
     try:
         have = stepline.ask(older[-1].pid, ANSWER_LIMIT) if older else None
     finally:

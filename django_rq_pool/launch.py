@@ -12,6 +12,8 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 
+from .problems import shortened
+
 _LONGEST = 5_000
 """Characters of the last word, 12 bytes each at most: it fits into a pipe that nobody reads."""
 
@@ -70,9 +72,8 @@ class Launch:
 
     def _end(self, status: int, text: str) -> None:
         if self._last_word is not None:
-            if len(text) > _LONGEST:
-                text = f"{text[: _LONGEST // 2]}\n  ...\n{text[-_LONGEST // 2 :]}"
-            self._write(self._last_word, message({"status": status, "text": text}))
+            word = {"status": status, "text": shortened(text, _LONGEST)}
+            self._write(self._last_word, message(word))
             self._close()
 
     def _write(self, fd: int, data: bytes) -> None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .folders import make_folder_of
 from .problems import StartError
 from .processes import flush_output
 
@@ -57,7 +58,7 @@ class LogFiles:
         opened: dict[int, list[int]] = {}
         for path, fds in self._fds.items():
             try:
-                path.parent.mkdir(0o755, parents=True, exist_ok=True)
+                make_folder_of(path)
                 opened[_open(path, _MODE)] = fds
             except OSError as error:
                 raise LogFileError(

@@ -125,8 +125,10 @@ class Manager:
             self._survey.bury(death)
         for signum in self._inbox.take():
             self._heed_signal(signum)
-        self._heed_survey()
         stopping = self.phase in phases.STOPS
+        if stopping:
+            self._survey.end()
+        self._heed_survey()
         self._gives_way.look(self._held, leaving=stopping)
         wanted = self._targets.wanted(self._gives_way.keep)
         may_have: Sequence[Wanted] = wanted
@@ -151,7 +153,7 @@ class Manager:
         if plan.finished:
             return True
         if not decided:
-            self._inbox.wait(self._filenos(), self._patience(plan))
+            self._inbox.wait(self._filenos(), self._until_due(plan))
         return False
 
     def _held(self) -> dict[str, int]:
@@ -180,7 +182,7 @@ class Manager:
             self._habits,
         )
 
-    def _patience(self, plan: Plan) -> float | None:
+    def _until_due(self, plan: Plan) -> float | None:
         """Seconds until the next turn if nothing happens; None: no such time."""
         if plan.actions:
             return 0.0  # what was done may call for more, or may have failed
@@ -221,7 +223,6 @@ class Manager:
             self._status = 1
             if self.phase not in phases.STOPS:
                 self.phase = Phase.TERMINATING
-                self._survey.end()
         return True
 
     # Signals
@@ -236,8 +237,6 @@ class Manager:
             logger.info("signal %s: %s", phases.name_of(signum), self.phase.value)
         else:
             logger.info("signal %s changes nothing: %s", phases.name_of(signum), before.value)
-        if self.phase in phases.STOPS:
-            self._survey.end()
         if response.order is Order.RELOAD:
             self._reloading = True
             self._herald.reloading()

@@ -42,12 +42,12 @@ class Habits:
 
     Attributes:
         burst: a worker that has finished is not replaced.
-        patience: seconds that an immediate stop may take.
+        grace: seconds that an immediate stop may take.
         spawn_delay: seconds between two forks.
     """
 
     burst: bool = False
-    patience: float = IMMEDIATE_STOP_GRACE
+    grace: float = IMMEDIATE_STOP_GRACE
     spawn_delay: float = 0.0
 
 
@@ -163,7 +163,7 @@ class _Planner:
         self.backoffs = backoffs
         self.busy = busy
         self.now = now
-        self.patience = habits.patience
+        self.grace = habits.grace
         self.spawn_delay = habits.spawn_delay
         self.wanted: dict[str, Wanted] = {}
         self.actions: list[Action] = []
@@ -205,7 +205,7 @@ class _Planner:
             self.stop(old, Stop.GRACEFUL)
         elif not new and len(staying) + len(leaving) >= want.workers:
             # One that was idle when it was asked may have taken a job: then the next is asked.
-            room_by = max((each.asked_at for each in leaving), default=-math.inf) + self.patience
+            room_by = max((each.asked_at for each in leaving), default=-math.inf) + self.grace
             if self.now < room_by:
                 self.wake_at(room_by)
             else:
@@ -230,7 +230,7 @@ class _Planner:
             if accountant.asked_at is None:
                 self.actions.append(AskAccountant(accountant.pid, Stop.GRACEFUL))
             elif kill and not accountant.killed and not self.roster.orphans:
-                deadline = accountant.asked_at + self.patience
+                deadline = accountant.asked_at + self.grace
                 if self.now >= deadline:
                     self.actions.append(AskAccountant(accountant.pid, Stop.KILL))
                 else:
@@ -275,11 +275,11 @@ class _Planner:
         for record in records:
             if record.stop is None or record.stop < stop:
                 self.actions.append(Ask(record.pid, stop))
-                self.wake_at(self.now + self.patience)
+                self.wake_at(self.now + self.grace)
             elif record.stop is Stop.IMMEDIATE or (
                 record.stop is Stop.GRACEFUL and record.ready_at is None
             ):
-                deadline = record.asked_at + self.patience
+                deadline = record.asked_at + self.grace
                 if self.now >= deadline:
                     self.actions.append(Ask(record.pid, Stop.KILL))
                 else:

@@ -146,10 +146,10 @@ def _run(
         if not manner.wait:
             launch.succeed()
         configuration = configure()
-        bounded = [group.name for group in configuration.counts.groups if group.bounds]
+        bounded = configuration.counts.bounded
         if manner.burst and bounded:
             raise StartError(
-                f"--burst: the count of {bounded[0]!r} has bounds, and a burst is over before "
+                f"--burst: the count of {bounded[0].name!r} has bounds, and a burst is over before "
                 "anything can be measured. Give it a number."
             )
         # A swap that is ready before this pool finds it by its title, and ends it.
@@ -165,13 +165,8 @@ def _run(
 def _require_counts(configuration: Configuration) -> None:
     """Refuses to put an empty pool in the place of one that works."""
     for warning in configuration.warnings:
-        if warning.kind is Kind.UNKNOWN_ENVIRONMENT:
+        if warning.kind in (Kind.UNKNOWN_ENVIRONMENT, Kind.EMPTY_POOL):
             raise StartError(f"{warning} Nothing is replaced.")
-    if not any(group.workers or group.bounds for group in configuration.counts.groups):
-        raise StartError(
-            f"{configuration.source.name}: no queue group has a worker, and older pools would be "
-            "replaced by an empty one. Give counts, or start where they are."
-        )
 
 
 def _load(configuration: Configuration, manner: Manner) -> None:
@@ -199,7 +194,7 @@ def _manager(
 ) -> Manager:
     name, rules = configuration.name, configuration.rules
     aim = None
-    if manner.daemon or manner.replace_others:
+    if manner.replace_others or (manner.daemon and manner.wait):
         aim = Aim(manner.whole, processes.monotonic() + manner.swap_timeout)
     succession: Succession | None = None
     if manner.step_by_step:
@@ -227,7 +222,7 @@ def _manager(
         reopen_logs=logfiles.reopen,
         let_go=let_go,
     )
-    patience = IMMEDIATE_STOP_GRACE + (rules.term_child or 0.0)
+    grace = IMMEDIATE_STOP_GRACE + (rules.term_child or 0.0)
     return Manager(
         name,
         inherit(name, configuration.counts) if manner.replace_others else configuration.counts,
@@ -236,9 +231,8 @@ def _manager(
         Herald(name, launch, notifier, aim),
         gives_way,
         rules=rules,
-        habits=Habits(manner.burst, patience, manner.spawn_delay),
-        watches_counts=configuration.source.dynamic
-        or any(group.bounds is not None for group in configuration.counts.groups),
+        habits=Habits(manner.burst, grace, manner.spawn_delay),
+        watches_counts=configuration.source.dynamic or bool(configuration.counts.bounded),
         is_daemon=manner.daemon,
         succession=succession,
         reopen_logs=logfiles.reopen,

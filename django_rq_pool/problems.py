@@ -73,6 +73,18 @@ def short(value: object) -> str:
         return f"a value of type {type(value).__name__}"
 
 
+def shortened(text: str, length: int) -> str:
+    """A text without its middle if it is longer than so many characters."""
+    if len(text) <= length:
+        return text
+    return f"{text[: length // 2]}\n  ...\n{text[-length // 2 :]}"
+
+
+def in_a_line(error: Exception) -> str:
+    """What an error says, without line ends; its class if it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def listed(names: Iterable[object]) -> str:
     """Names in quotes with commas between them."""
     return ", ".join(map(repr, names))

@@ -1,4 +1,4 @@
-"""Processes: the only place with fork, kill, waitpid and the clock.
+"""Processes: the manager's fork, kill, waitpid and clock.
 
 Rule of the room: thin functions around system calls that turn expected errors into values.
 """

@@ -12,6 +12,8 @@ import socket
 from dataclasses import dataclass
 from enum import Enum
 
+from .problems import shortened
+
 _LONGEST = 16_000
 """Characters of text in a report: a traceback longer than this loses its middle."""
 
@@ -63,8 +65,7 @@ class Reports:
 
     def send(self, event: Event, text: str = "") -> None:
         """Called by a worker. A manager that is gone is no error: nobody is left to be told."""
-        if len(text) > _LONGEST:
-            text = f"{text[: _LONGEST // 2]}\n  ...\n{text[-_LONGEST // 2 :]}"
+        text = shortened(text, _LONGEST)
         try:
             report = json.dumps((os.getpid(), event.value, text), ensure_ascii=False)
             self._workers_end.send(report.encode(errors="surrogatepass"))

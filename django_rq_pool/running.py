@@ -12,8 +12,9 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError
 from rq import Queue
@@ -28,6 +29,8 @@ from .accounting import IN_FLIGHT_KEY
 from .berth import REDIS_RETRY, UNREACHABLE
 from .connections import close_connections, renew_connections
 from .member import Member
+
+Outcome = TypeVar("Outcome")
 
 
 class RunsJobs(Member):
@@ -248,11 +251,12 @@ class RunsJobs(Member):
         its group says so. RQ logs an error of Redis and forgets the job; and it fails a job again
         whose horse ended just after it had settled it by a retry."""
         reason, self._cut_short = self._cut_short, ""
-        if execution is not None and not self.is_horse:
-            is_open: list[bool] = []
-            self._insist(lambda: is_open.append(accounting.is_open(self, execution)))
-            if is_open == [False]:
-                return
+        if (
+            execution is not None
+            and not self.is_horse
+            and not self._insist(lambda: accounting.is_open(self, execution))
+        ):
+            return
         if reason and self._stopped_job_id != job.id and execution is not None:
             if not accounting.is_begun(self, job):
                 # A horse that was ended before it began: the job has not run at all.
@@ -260,12 +264,8 @@ class RunsJobs(Member):
                 return
             exc_string = f"{exc_string}{reason}"
             if self.group.options.interrupted == "requeue":
-                requeued: list[bool] = []
-                self._insist(
-                    lambda: requeued.append(accounting.requeue(self, job, queue, execution)),
-                    execution,
-                )
-                if requeued != [False]:
+                requeue = partial(accounting.requeue, self, job, queue, execution)
+                if self._insist(requeue, execution) is not False:
                     return
                 job.retries_left = 0
                 exc_string += " It was cut short too often: perhaps it is what ends its workers."
@@ -290,21 +290,25 @@ class RunsJobs(Member):
         self._cut_short = cause
         self.handle_job_failure(job, queue, exc_string="", execution=execution)
 
-    def _insist(self, write: Callable[[], object], execution: Execution | None = None) -> None:
-        """Repeats what must be written until Redis is back.
+    def _insist(
+        self, write: Callable[[], Outcome], execution: Execution | None = None
+    ) -> Outcome | None:
+        """Repeats what must be written, or known, until Redis is back.
 
         Args:
             write: writes it in one transaction.
             execution: what the transaction settles, if it does: when an answer was lost with the
                 connection, it tells whether the transaction was carried out.
+
+        Returns:
+            What ``write`` returns; None when it turns out to have been carried out before.
         """
         told = False
         while True:
             try:
                 if told and execution is not None and not accounting.is_open(self, execution):
-                    return
-                write()
-                return
+                    return None
+                return write()
             except UNREACHABLE as error:
                 if not told:
                     self.log.error("Worker %s: %s; trying until Redis is back", self.name, error)

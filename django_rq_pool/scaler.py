@@ -32,7 +32,7 @@ class Scaler:
         self._groups = {group.name: group for group in counts.groups}
         self._max_total = counts.max_total
         self._gauge = Gauge(pool, identity, counts.groups)
-        self._states = {group.name: State() for group in counts.groups if group.bounds is not None}
+        self._states = {group.name: State() for group in counts.bounded}
         self._failures: dict[str, str] = {}
 
     def scale(self, muster: Muster) -> Scaled:
@@ -62,8 +62,9 @@ class Scaler:
 
     def _taken(self, decisions: Mapping[str, Decision], muster: Muster) -> int:
         """How many workers go to groups that nothing is decided for."""
+        efforts = muster.efforts
         return sum(
-            group.workers if group.bounds is None else muster.efforts[name].count
+            efforts[name].count if name in efforts else group.workers
             for name, group in self._groups.items()
             if name not in decisions
         )

@@ -1,8 +1,8 @@
 """The scoreboard: shared memory in which each worker shows what it is doing.
 
-Rule of the room: a slot has one writer, its worker, and readers that only look. No system call, no
-message and no wake-up per job; and what a worker was running can be read after it was killed.
-The idea is the Apache HTTP server's.
+Rule of the room: a slot is written to by its worker, and by a horse that says who it is; others
+only look. No system call, no message and no wake-up per job; and what a worker was running can be
+read after it was killed. The idea is the Apache HTTP server's.
 """
 
 from __future__ import annotations

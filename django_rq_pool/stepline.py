@@ -17,13 +17,12 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from . import processes
+from .handover import Workers
 
 logger = logging.getLogger("django_rq_pool")
-
-Counts = Mapping[str, int]
 
 _CREDENTIALS = struct.Struct("3i")
 """Pid, user and group of a peer; see SO_PEERCRED in unix(7)."""
@@ -57,18 +56,18 @@ class StepLine:
         connection.setblocking(False)
         self._connection = connection
         self._received = b""
-        self._said: Counts | None = None
+        self._said: Workers | None = None
         self.heard: dict[str, int] | None = None
         self.ended = False
 
     def fileno(self) -> int:
         return self._connection.fileno()
 
-    def say(self, counts: Counts) -> None:
+    def say(self, workers: Workers) -> None:
         """Tells the other end, unless it has been told so."""
-        if self.ended or counts == self._said:
+        if self.ended or workers == self._said:
             return
-        self._said = dict(counts)
+        self._said = dict(workers)
         try:
             self._connection.sendall(json.dumps(self._said).encode() + b"\n")
         except OSError:  # gone, or deaf: a handful of short lines fits into its buffer
@@ -108,11 +107,11 @@ def connect(pid: int) -> StepLine | None:
     return None
 
 
-def ask(pid: int, patience: float) -> Counts | None:
+def ask(pid: int, limit: float) -> Workers | None:
     """Asks the manager with this pid what workers it has.
 
     Args:
-        patience: seconds to wait for the answer.
+        limit: seconds to wait for the answer.
 
     Returns:
         Workers by queue group; None when there was no answer.
@@ -122,7 +121,7 @@ def ask(pid: int, patience: float) -> Counts | None:
         return None
     poll = select.poll()
     poll.register(line.fileno(), select.POLLIN)
-    until = processes.monotonic() + patience
+    until = processes.monotonic() + limit
     while line.heard is None and not line.ended and (now := processes.monotonic()) < until:
         poll.poll(1000 * (until - now))
         line.listen()
@@ -139,7 +138,7 @@ class GivesWay:
     """
 
     def __init__(self) -> None:
-        self.keep: Counts = {}
+        self.keep: Workers = {}
         self._lines: list[StepLine] = []
         self._door: socket.socket | None = None
         if available():
@@ -157,7 +156,7 @@ class GivesWay:
         """What the manager waits on."""
         return [each.fileno() for each in (self._door, *self._lines) if each is not None]
 
-    def look(self, have: Callable[[], Counts], *, leaving: bool) -> None:
+    def look(self, have: Callable[[], Workers], *, leaving: bool) -> None:
         """Lets new pools in, tells them what workers there are, and hears what may be kept.
 
         Args:
@@ -175,10 +174,8 @@ class GivesWay:
                 if line.heard and not leaving:
                     logger.warning("the new pool is gone before it took over: workers come back")
         heard = [line.heard for line in self._lines if line.heard is not None]
-        groups = {group for counts in heard for group in counts}
-        self.keep = {
-            group: min(counts[group] for counts in heard if group in counts) for group in groups
-        }
+        groups = {group for kept in heard for group in kept}
+        self.keep = {group: min(kept[group] for kept in heard if group in kept) for group in groups}
         for line in self._lines:
             line.say(have())
 

@@ -15,13 +15,13 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from . import processes
 from .backoff import Backoff
 from .demand import Effort
 from .groups import Counts
+from .problems import CountsError, Kind, Problem
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -72,10 +72,7 @@ class Muster:
     held: Mapping[str, int]
 
 
-class Question(Enum):
-    """What the surveyor asks the manager."""
-
-    MUSTER = "muster"
+_QUESTION = "muster?"
 
 
 class SurveyLine:
@@ -105,20 +102,17 @@ class SurveyLine:
         self._surveyor_end.close()
 
     def find(self, finding: Finding) -> None:
-        """Called by the surveyor. A manager that is gone is no error: nobody is left to be told."""
-        try:
-            self._send(finding)
-        except Exception as error:  # an option may be an object of any class
-            text = f"What the loader returned cannot be passed on: {type(error).__name__}: {error}."
-            self._send(Finding(None, error=f"{text} Give classes by their dotted paths."))
+        """Called by the surveyor, with counts that `require_passable` lets pass. A manager that is
+        gone is no error: nobody is left to be told."""
+        self._send(finding)
 
     def scale(self, scaled: Scaled) -> None:
         """Called by the surveyor."""
         self._send(scaled)
 
-    def ask(self, question: Question) -> None:
-        """Called by the surveyor."""
-        self._send(question)
+    def ask(self) -> None:
+        """Called by the surveyor, for a `Muster`."""
+        self._send(_QUESTION)
 
     def answer(self, muster: Muster) -> None:
         """Called by the manager, which does not wait; a few hundred bytes fit into the line."""
@@ -154,16 +148,39 @@ class SurveyLine:
         return messages, ended
 
     def close(self) -> None:
-        """Called by the manager."""
+        """Called by the manager, and by what it forks meanwhile."""
         self._manager_end.close()
+
+
+def require_passable(counts: Counts, source: str) -> None:
+    """Lets counts pass that can go through a `SurveyLine`.
+
+    Args:
+        counts: as they were loaded.
+        source: where they came from, for the message.
+
+    Raises:
+        CountsError: they cannot; an option may be an object of any class.
+    """
+    try:
+        pickle.dumps(counts)
+    except Exception as error:
+        raise CountsError(_not_passable(source, error)) from None
+
+
+def _not_passable(source: str, error: Exception) -> Problem:
+    return Problem(
+        Kind.SOURCE,
+        f"{source}: what was loaded cannot be passed on: {type(error).__name__}: {error}.",
+        "Give classes by their dotted paths.",
+    )
 
 
 def _unpickled(data: bytes) -> Any:
     try:
         return pickle.loads(data)  # noqa: S301  # of a fork of this process
     except Exception as error:  # a class may be there for the surveyor only
-        text = f"What the loader returned cannot be passed on: {type(error).__name__}: {error}."
-        return Finding(None, error=f"{text} Give classes by their dotted paths.", goes_on=True)
+        return Finding(None, error=str(_not_passable("the counts", error)), goes_on=True)
 
 
 class Survey:

@@ -15,21 +15,20 @@ import traceback
 from django.db import close_old_connections, reset_queries
 from setproctitle import setproctitle
 
-from . import conf, processes, unix_signals
+from . import conf, phases, processes, unix_signals
 from .conf import Configuration
 from .groups import Counts
 from .lifeline import Lifeline
 from .loaders import Source
 from .problems import CountsError
 from .scaler import Scaler
-from .survey import Finding, Muster, Question, SurveyLine
+from .survey import Finding, Muster, SurveyLine, require_passable
 
 TICK = 1.0
 """Seconds between two calls of a loader, and between two measurements."""
 
 _NUMBER = re.compile(r"0x[0-9a-f]+|\d+([.]\d+)?")
 
-_LEAVE = (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM)
 _HEED_NOT = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -70,7 +69,7 @@ class _Surveyor:
         lifeline: Lifeline,
         counts: Counts,
     ) -> None:
-        self._inbox = unix_signals.SignalInbox((*_LEAVE, *_HEED_NOT))
+        self._inbox = unix_signals.SignalInbox((*phases.STOP_SIGNALS, *_HEED_NOT))
         unix_signals.unblock()
         self._source = configuration.source
         self._environment = configuration.environment
@@ -89,7 +88,7 @@ class _Surveyor:
             self._load(reset=True)
         while self._goes_on():
             due = processes.monotonic() + TICK
-            if any(group.bounds is not None for group in self._counts.groups):
+            if self._counts.bounded:
                 muster = self._ask()
                 if muster is None:
                     return
@@ -104,7 +103,7 @@ class _Surveyor:
             self._scaler.close()
 
     def _goes_on(self) -> bool:
-        return self._source.dynamic or any(group.bounds for group in self._counts.groups)
+        return self._source.dynamic or bool(self._counts.bounded)
 
     # Loading
 
@@ -126,7 +125,7 @@ class _Surveyor:
 
     def _ask(self) -> Muster | None:
         """What the manager says about its workers; None when it is time to leave."""
-        self._line.ask(Question.MUSTER)
+        self._line.ask()
         while True:
             messages, ended = self._line.take()
             if messages:
@@ -150,7 +149,7 @@ class _Surveyor:
         """
         seconds = max(0.0, due - processes.monotonic())
         readable = self._inbox.wait([self._lifeline.fileno(), *fds], seconds)
-        leave = any(signum in _LEAVE for signum in self._inbox.take())
+        leave = any(signum in phases.STOP_SIGNALS for signum in self._inbox.take())
         return leave or self._lifeline.fileno() in readable
 
 
@@ -168,7 +167,9 @@ def _load_counts(
     try:
         if reset:
             source.reset()
-        return conf.load(source, environment), ""
+        counts = conf.load(source, environment)
+        require_passable(counts, source.name)
+        return counts, ""
     except CountsError as error:
         return None, _in_full(error, source.dynamic)
     finally:

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from django.template import Context, Engine
 
-from .problems import CountsError, Kind, Problem
+from .problems import CountsError, Kind, Problem, in_a_line
 
 
 def read_yaml(path: str, environment: str | None) -> object:
@@ -49,7 +49,7 @@ def read_yaml(path: str, environment: str | None) -> object:
         where = "it" if rendered == text else "what its template renders to"
         raise _unusable(
             path,
-            f"{where} is not YAML: {_in_one_line(error)}.",
+            f"{where} is not YAML: {in_a_line(error).rstrip('.')}.",
             "Write one line for each queue group: names: count.",
         ) from error
     return {} if data is None else data
@@ -75,7 +75,7 @@ def _render(text: str, path: str, environment: str | None) -> str:
         raise _unusable(
             path,
             f"{'its template' if line is None else f'line {line}'} cannot be rendered: "
-            f"{type(error).__name__}: {_in_one_line(error)}.",
+            f"{type(error).__name__}: {in_a_line(error).rstrip('.')}.",
             "The file is a Django template before it is YAML: "
             "put text with {{, {% or {# between {% verbatim %} and {% endverbatim %}.",
         ) from error
@@ -86,10 +86,6 @@ def _cpu_count() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _in_one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
 
 
 def _unusable(path: str, text: str, hint: str) -> CountsError:

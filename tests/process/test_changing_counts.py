@@ -15,7 +15,7 @@ from harness import eventually
 
 LOADER = """
 import json, os, time
-import redis
+import redis, rq
 
 client = redis.Redis.from_url(os.environ["REDIS_URL"])
 
@@ -27,6 +27,8 @@ class Loader:
             time.sleep(counts["sleep"])
         if "raise" in counts:
             raise RuntimeError(counts["raise"].replace("ADDRESS", hex(time.time_ns())))
+        if "local" in counts:
+            return {"high": {"workers": 2, "worker_class": type("Local", (rq.Worker,), {})}}
         if "hang" in counts:
             while True:
                 try:
@@ -112,6 +114,7 @@ def test_a_group_whose_options_change_gets_other_workers(start_loaded, say, enqu
         ({"raise": "no answer"}, "the loader raised RuntimeError: no answer", 1),
         ({"raise": "bad object at ADDRESS"}, "RuntimeError: bad object at 0x", 1),
         ({"high": -1}, "'high': -1 is not a count", 0),
+        ({"local": 1}, "what was loaded cannot be passed on", 0),
         ({"nowhere": 1}, "RQ_QUEUES has no queue 'nowhere'", 0),
     ],
 )
@@ -160,7 +163,9 @@ def test_deaths_and_signals_are_heeded_while_a_loader_is_slow(start_loaded, say,
     os.kill(pool.worker_pids()[0], signal.SIGKILL)
     pool.expect_ready(3)
     if kind == "sleep":
-        pool.expect("stay as they are: .* the loader took longer than 0.5 s")
+        pool.expect(
+            r"stay as they are: .* the loader took longer than 0.5 s \(RQ_POOL_LOADER_TIMEOUT\)"
+        )
     else:
         # It swallows what is raised in it: the process that loads is ended, and another tries.
         pool.expect(r"counts: the surveyor ended: exit code 1; trying again in \d\.\d s")

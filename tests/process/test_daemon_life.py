@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import time
 
 import pytest
 from rq import Worker
@@ -95,9 +96,12 @@ def test_a_daemon_waits_for_its_redis_and_says_so_until_time_is_up(start_pool, o
 
 def test_without_waiting_the_command_returns_at_once(start_pool, own_server):
     own_server.stop()
-    pool = start_pool("--daemon", "--no-wait", "high=1", env={"REDIS_URL": own_server.url})
+    arguments = ("--daemon", "--no-wait", "--swap-timeout", "0.2", "high=1")
+    pool = start_pool(*arguments, env={"REDIS_URL": own_server.url})
     pool.become_daemon()
     pool.expect("started: high=1").pop()
+    # Nobody waits for it, so it has no time to be ready in.
+    eventually(lambda: time.time() > pool.manager.create_time() + 2)
     own_server.start()
     pool.expect_ready(1).send(signal.SIGQUIT)
     eventually(lambda: gone(pool))

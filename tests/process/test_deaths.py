@@ -117,14 +117,13 @@ FORK_FAILS = """
 import errno, os, sys
 import django
 django.setup()
-from django_rq_pool import run_pool, log
+from django_rq_pool import run_pool
 real_fork, failures = os.fork, [errno.EAGAIN, errno.ENOMEM]
 def fork():
     if failures:
         raise OSError(failures[-1], os.strerror(failures.pop()))
     return real_fork()
 os.fork = fork
-log.set_up(1)
 sys.exit(run_pool({"high": 2}, name="tight"))
 """
 

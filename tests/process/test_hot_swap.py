@@ -82,13 +82,13 @@ BROKEN = {
         {"yaml": "high: 1\nlow: {workers: 1, worker_class: pool_jobs.DiesAtBoot}"},
         "Workers of low cannot boot.",
     ),
-    "has no counts": ([], {}, "older pools would be replaced by an empty one"),
+    "has no counts": ([], {}, "the pool is empty. Give at least one queue group a count above 0. "),
     "is for an unknown environment": (
         ["-E", "prod"],
         {"yaml": "high: 1\nproduction:\n  high: 2"},
         "there is no environment 'prod'",
     ),
-    "is empty": (["high=0"], {}, "older pools would be replaced by an empty one"),
+    "is empty": (["high=0"], {}, "Nothing is replaced."),
     "has no Redis": (
         ["high=1", "--swap-timeout", "1"],
         {"env": {"REDIS_URL": "redis://127.0.0.1:1"}},

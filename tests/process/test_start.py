@@ -80,9 +80,8 @@ import django
 
 django.setup()
 
-from django_rq_pool import log, run_pool
+from django_rq_pool import run_pool
 
-log.set_up(1)
 sys.exit(run_pool({"high": 1, "low": {"workers": 1, "max_jobs": 5}}, name="script"))
 """
 

@@ -98,6 +98,13 @@ def test_the_classes_of_django_rqs_settings_are_checked():
     message = only_message(RQ_POOL={"high": 1}, RQ={"WORKER_CLASS": "no.such.Worker"})
     assert message.id == "django_rq_pool.E008"
     assert "no.such" in message.msg
+    assert message.hint == "Give the dotted path of one that can be imported."
+
+
+def test_what_is_no_dotted_path_is_not_asked_for_one():
+    message = only_message(RQ_POOL={"high": 1}, RQ={"COMMIT_MODE": "sometimes"})
+    assert message.id == "django_rq_pool.E008"
+    assert message.hint == "Mend the setting; django-rq's documentation says what it may be."
 
 
 def test_modules_to_preload_are_checked():

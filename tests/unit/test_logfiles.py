@@ -73,9 +73,10 @@ def test_files_are_added_to_and_missing_directories_made(run, tmp_path):
 
 
 def test_nobody_else_may_write_to_a_new_file_whatever_the_umask(run, tmp_path):
-    run("os.umask(0)\nLogFiles('logs/out.log').redirect()")
-    assert stat.S_IMODE((tmp_path / "logs/out.log").stat().st_mode) == 0o644
-    assert stat.S_IMODE((tmp_path / "logs").stat().st_mode) == 0o755
+    run("os.umask(0)\nLogFiles('all/logs/out.log').redirect()")
+    assert stat.S_IMODE((tmp_path / "all/logs/out.log").stat().st_mode) == 0o644
+    for folder in ("all", "all/logs"):
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o755
 
 
 def test_a_file_that_cannot_be_opened_is_told_in_a_sentence_and_no_stream_moves(run, tmp_path):

@@ -82,7 +82,7 @@ def plan(
     burst: bool = False,
     unaccounted: dict[int, float] | None = None,
     accountants: tuple[Accountant, ...] = (),
-    patience: float = IMMEDIATE_STOP_GRACE,
+    grace: float = IMMEDIATE_STOP_GRACE,
     generation: int = 0,
     spawn_delay: float = 0.0,
 ) -> Plan:
@@ -91,7 +91,7 @@ def plan(
     roster.unaccounted.update(unaccounted or {})
     roster.accountants.update({each.pid: each for each in accountants})
     wanted = wanted_of(counts or {}, generation)
-    habits = Habits(burst, patience, spawn_delay)
+    habits = Habits(burst, grace, spawn_delay)
     return make_plan(phase, wanted, roster, backoffs or {}, busy, now, habits)
 
 
@@ -256,13 +256,13 @@ def test_a_worker_that_was_never_ready_has_no_job_and_is_killed_after_the_grace(
     assert actions(record, phase=phase, now=over) == [Ask(1, Stop.KILL)]
 
 
-@pytest.mark.parametrize("patience", [0.5, 5.0, 20.0])
-def test_the_grace_of_an_immediate_stop_is_what_the_pool_is_told(patience):
+@pytest.mark.parametrize("grace", [0.5, 5.0, 20.0])
+def test_the_grace_of_an_immediate_stop_is_what_the_pool_is_told(grace):
     record = worker(1, stop=Stop.IMMEDIATE, asked_at=NOW)
-    stopping = {"phase": Phase.TERMINATING, "patience": patience}
-    early = plan(record, now=NOW + patience - 0.01, **stopping)
-    assert early == Plan((), due=NOW + patience, finished=False)
-    assert actions(record, now=NOW + patience, **stopping) == [Ask(1, Stop.KILL)]
+    stopping = {"phase": Phase.TERMINATING, "grace": grace}
+    early = plan(record, now=NOW + grace - 0.01, **stopping)
+    assert early == Plan((), due=NOW + grace, finished=False)
+    assert actions(record, now=NOW + grace, **stopping) == [Ask(1, Stop.KILL)]
 
 
 # Accounting for the dead

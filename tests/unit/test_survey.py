@@ -13,7 +13,15 @@ from django_rq_pool import processes
 from django_rq_pool.demand import Effort
 from django_rq_pool.groups import Counts, QueueGroup
 from django_rq_pool.options import GroupOptions
-from django_rq_pool.survey import Finding, Muster, Question, Scaled, Survey, SurveyLine
+from django_rq_pool.problems import CountsError
+from django_rq_pool.survey import (
+    Finding,
+    Muster,
+    Scaled,
+    Survey,
+    SurveyLine,
+    require_passable,
+)
 
 COUNTS = Counts((QueueGroup("high", ("high",), 2, GroupOptions(worker_class=dict)),))
 
@@ -59,16 +67,15 @@ def test_the_end_of_a_line_is_noticed_after_what_was_sent(line, surveyor_line):
     assert line.take() == ([Finding(COUNTS)], True)
 
 
-def test_what_cannot_be_passed_on_is_an_error_in_words(line, surveyor_line):
+def test_what_cannot_be_passed_on_is_an_error_in_words():
     class Local:
         pass
 
     options = GroupOptions(worker_class=Local)
-    surveyor_line.find(Finding(Counts((QueueGroup("high", ("high",), 1, options),))))
-    [finding], _ = line.take()
-    assert finding.counts is None
-    assert finding.error.startswith("What the loader returned cannot be passed on: ")
-    assert finding.error.endswith("Give classes by their dotted paths.")
+    with pytest.raises(CountsError) as caught:
+        require_passable(Counts((QueueGroup("high", ("high",), 1, options),)), "RQ_POOL")
+    assert str(caught.value).startswith("RQ_POOL: what was loaded cannot be passed on: ")
+    assert str(caught.value).endswith("Give classes by their dotted paths.")
 
 
 def test_sending_to_a_manager_that_is_gone_is_no_error(line, surveyor_line):
@@ -77,9 +84,11 @@ def test_sending_to_a_manager_that_is_gone_is_no_error(line, surveyor_line):
 
 
 def test_a_question_is_answered_and_what_was_measured_arrives(line, surveyor_line):
-    surveyor_line.ask(Question.MUSTER)
+    surveyor_line.ask()
     surveyor_line.scale(Scaled({"high": 3}, {"high": "why"}))
-    assert line.take() == ([Question.MUSTER, Scaled({"high": 3}, {"high": "why"})], False)
+    (question, scaled), _ = line.take()
+    assert not isinstance(question, (Finding, Scaled))
+    assert scaled == Scaled({"high": 3}, {"high": "why"})
     line.answer(Muster({"high": Effort(1, 0, 7, 0.5)}, {"high": 2}))
     assert surveyor_line.take() == ([Muster({"high": Effort(1, 0, 7, 0.5)}, {"high": 2})], False)
 
