@@ -9,7 +9,8 @@ what it makes: each count stands in the image, and each page of it that is writt
 an immortal object CPython counts nothing (PEP 683, since 3.12); None is one, and the free-threaded
 build of 3.13 makes its definitions immortal for another reason. Cinder, Instagram's CPython, does
 so before it forks, to everything in its heap (``immortalize_heap``). Here data keeps its counts:
-what holds a connection or a file, or is large, must go when nobody needs it any more.
+what holds a connection or a file, or is large, must go when nobody needs it any more. Functions
+that enclose something count as data, and so does text, of which the interpreter keeps a table.
 """
 
 from __future__ import annotations
@@ -64,38 +65,48 @@ def make_definitions_immortal() -> int:
         return 0
     metaclasses = tuple(_metaclasses())
     by_kind = _by_kind((*_DEFINITIONS, *metaclasses), gc.get_objects())
-    classes = [each for kind in metaclasses for each in by_kind[kind]]
-    wrappers = [each for kind in _WRAPPERS for each in by_kind[kind]]
-    codes = [function.__code__ for function in by_kind[FunctionType]]
+    classes = [each for kind in metaclasses for each in by_kind[id(kind)]]
+    wrappers = [each for kind in _WRAPPERS for each in by_kind[id(kind)]]
+    functions = by_kind[id(FunctionType)]
+    codes = [function.__code__ for function in functions]
+    # What is bound to data, or encloses some, must go with it.
+    by_kind[id(FunctionType)] = [each for each in functions if each.__closure__ is None]
+    by_kind[id(BuiltinFunctionType)] = [
+        each
+        for each in by_kind[id(BuiltinFunctionType)]
+        if each.__self__ is None or isinstance(each.__self__, (ModuleType, type))
+    ]
     parts = [
         gc.get_referents(*classes, *wrappers),
-        [vars(module) for module in by_kind[ModuleType]],
+        [vars(module) for module in by_kind[id(ModuleType)]],
         codes,
-        [constant for code in codes for constant in code.co_consts],
+        [constant for code in codes for constant in code.co_consts if type(constant) is not str],
     ]
     return sum(map(_make_immortal, (*by_kind.values(), *parts)))
 
 
 def can_be_done() -> bool:
     """Whether this interpreter is known, its counts stand where they are looked for, and None's
-    says that it is immortal: not so in a free-threaded build, and in some for debugging."""
+    says that it is immortal: not so in a free-threaded build. One for debugging checks more than
+    can be promised."""
     if sys.implementation.name != "cpython" or sys.version_info[:2] not in _KNOWN_VERSIONS:
         return False
+    if hasattr(sys, "gettotalrefcount"):
+        return False
+    memory = _memory()
     probe = object()
-    count = ctypes.c_uint64.from_address(id(probe))
-    before = count.value
+    before = memory[id(probe) // 8]
     references = [probe] * 3
-    counted = count.value - before == len(references)
-    return counted and ctypes.c_uint64.from_address(id(None)).value == _IMMORTAL
+    counted = memory[id(probe) // 8] - before == len(references)
+    return counted and memory[id(None) // 8] == _IMMORTAL
 
 
-def _by_kind(kinds: Iterable[type], objects: list[Any]) -> dict[type, list[Any]]:
-    """The objects of these classes, without those of classes derived from them."""
-    by_kind: dict[type, list[Any]] = {kind: [] for kind in kinds}
-    # By id: a class of some metaclass may not be hashable.
-    by_id = {id(kind): same for kind, same in by_kind.items()}
+def _by_kind(kinds: Iterable[type], objects: list[Any]) -> dict[int, list[Any]]:
+    """The objects of each of these classes, by its id, without those of classes derived from it. A
+    class may not be hashable: its metaclass says."""
+    by_kind: dict[int, list[Any]] = {id(kind): [] for kind in kinds}
     for each in objects:
-        same = by_id.get(id(type(each)))
+        same = by_kind.get(id(type(each)))
         if same is not None:
             same.append(each)
     return by_kind
@@ -110,7 +121,14 @@ def _metaclasses(base: type = type) -> Iterable[type]:
 
 
 def _make_immortal(objects: list[Any]) -> int:
-    count = ctypes.c_uint64.from_address
+    memory = _memory()
     for each in objects:
-        count(id(each)).value = _IMMORTAL
+        memory[id(each) // 8] = _IMMORTAL
     return len(objects)
+
+
+def _memory() -> memoryview:
+    """All memory of this process as words of 8 bytes, of which the first of each object is its
+    count. It is one view: ctypes tells audit hooks of each."""
+    words = ctypes.c_uint64 * (sys.maxsize // 8)
+    return memoryview(words.from_address(0)).cast("B").cast("Q")

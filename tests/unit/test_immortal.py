@@ -40,7 +40,11 @@ def outer():
 inner = outer()
 
 class Thing:
-    pass
+    def method(self):
+        pass
+
+def enclose(data):
+    return lambda: data
 
 thing, numbers, table = Thing(), [1000], {"key": 1000}
 
@@ -77,7 +81,7 @@ immortality = pytest.mark.skipif(
         "inner",
         "inner.__code__",
         "inner.__code__.co_consts[1]",
-        "Model.static.__code__.co_consts[1]",
+        "enclose.__code__",
         "Model.__dict__['double']",
         "Model.__dict__['static']",
         "Model.__dict__['build']",
@@ -109,6 +113,44 @@ for data in (numbers, table, (thing, numbers)):
 del several, data
 del thing
 assert gone() is None
+""")
+
+
+@immortality
+@pytest.mark.parametrize(
+    "holder", ["enclose(thing)", "thing.method", "{0: thing}.values", "[thing]"]
+)
+def test_what_holds_data_lets_go_of_it(holder):
+    expect(f"""
+holder = {holder}
+immortal.make_definitions_immortal()
+gone = weakref.ref(thing)
+del thing, holder
+assert gone() is None
+""")
+
+
+@immortality
+def test_a_class_that_cannot_be_hashed_is_no_error():
+    expect("""
+class Meta(Unhashable, metaclass=Unhashable):
+    pass
+
+class Odd(metaclass=Meta):
+    pass
+
+assert immortal.make_definitions_immortal()
+assert count(Odd) == count(Meta) == count(None)
+""")
+
+
+@immortality
+def test_audit_hooks_hear_little_of_it():
+    expect("""
+heard = []
+sys.addaudithook(lambda event, arguments: heard.append(event))
+immortal.make_definitions_immortal()
+assert len([event for event in heard if event.startswith("ctypes")]) < 100, len(heard)
 """)
 
 
