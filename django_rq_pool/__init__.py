@@ -60,11 +60,16 @@ def run_pool(
         django_rq_pool.problems.StartError: the counts cannot be used, or ``strict_fork`` refuses.
             Nothing was started.
         ValueError: ``term`` has no such value.
+        RuntimeError: this is not the main thread, where signals are heeded.
         Exception: whatever a module raises that is imported before the first fork.
     """
+    import threading
+
     from . import conf, log, pool
     from .phases import TermPolicy
 
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("run_pool: call it in the main thread, where signals are heeded.")
     policy = TermPolicy(term)
     log.set_up(verbosity)
     return pool.run(

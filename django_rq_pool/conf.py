@@ -89,10 +89,11 @@ def configure(
         call_loader: whether a loader of the project's own is called; there are no counts else.
 
     Raises:
-        CountsError: with every problem found.
+        CountsError: with every problem found. What a loader raised is its cause.
     """
     environment = find_environment(environment)
     problems: list[Problem] = []
+    cause: BaseException | None = None
     source, loaded = loaders.NOTHING, Counts(())
     try:
         source = _source(counts, command_line, config)
@@ -100,6 +101,7 @@ def configure(
             loaded = load(source, environment)
     except CountsError as error:
         problems += error.problems
+        cause = error.__cause__
     preload = getattr(settings, "RQ_POOL_PRELOAD", ())
     if not isinstance(preload, (list, tuple)):
         problems.append(
@@ -132,7 +134,7 @@ def configure(
             )
         )
     if problems:
-        raise CountsError(*problems)
+        raise CountsError(*problems) from cause
     return Configuration(
         name,
         source,
@@ -289,7 +291,7 @@ def _imports(group: QueueGroup, source: str) -> Iterator[Problem]:
         for queue in group.queues:
             resolve_serializer(settings.RQ_QUEUES[queue].get("SERIALIZER"))
 
-    path = "Give the dotted path of one that can be imported."
+    path = "Give the dotted path of one that can be imported and used."
     setting = "Mend the setting; django-rq's documentation says what it may be."
     checks: dict[str, tuple[object, Callable[[], object], str]] = {
         "worker_class": (worker_class, check_worker_class, path),

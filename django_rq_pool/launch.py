@@ -59,7 +59,7 @@ class Launch:
 
     def succeed(self) -> None:
         """The pool runs: the waiting command ends with status 0. For ``--no-wait`` this is said
-        before it does, when the log files and the pid file are there."""
+        before it does, when its files are there and its counts are known."""
         self._end(0, "")
 
     def fail(self, text: str, status: int = 1) -> None:

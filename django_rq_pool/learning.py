@@ -10,12 +10,17 @@ import itertools
 import mmap
 import struct
 import sys
+from collections import Counter
 
 _LENGTH = struct.Struct("=I")
 _PAGE = 4 * mmap.PAGESIZE
 
 MOST = 200
 """Modules that a worker remembers at most; what more there is would not be read by anybody."""
+
+_MANY = 10
+"""A package with more new modules than this is named as a whole: most such packages import what is
+in them, and nobody would read so many names."""
 
 
 class Lessons:
@@ -62,16 +67,27 @@ class Lessons:
 def _newest(number: int) -> list[str]:
     """The modules imported last, the very last first, as far as somebody could preload them.
 
-    What belongs to a package that is new as well is left out: to import the package is what helps.
-    So is what was made by other means than an import.
+    Of a package that is new with many modules it is the package alone; of another the modules that
+    hold no new ones, for to import the package need not import them. What was made by other means
+    than an import is left out.
     """
     newest = list(itertools.islice(reversed(sys.modules), max(0, number)))
     names = set(newest)
+    package = {
+        name: next((parent for parent in _parents(name) if parent in names), name) for name in names
+    }
+    sizes = Counter(package.values())
+    holders = {parent for name in names for parent in _parents(name)}
+
+    def helps(name: str) -> bool:
+        if sizes[package[name]] > _MANY:
+            return name == package[name]
+        return name not in holders
+
     return [
         name
         for name in newest
-        if getattr(sys.modules[name], "__spec__", None) is not None
-        and not any(parent in names for parent in _parents(name))
+        if getattr(sys.modules[name], "__spec__", None) is not None and helps(name)
     ]
 
 

@@ -93,7 +93,7 @@ def _from_command_line(words: Sequence[str]) -> dict[str, object]:
                 Problem(
                     Kind.COUNT,
                     f"command line: {word!r} has no count.",
-                    f"Write {word}=1 for one worker.",
+                    f"Write {word.partition(':')[0]}=1 for one worker.",
                 )
             )
         if names in counts:
@@ -145,6 +145,9 @@ def _import(path: str, name: str) -> object:
         ) from error
 
 
+_CALL = "It is called with the environment's name, or None, and must return a mapping of counts."
+
+
 def _callable_source(name: str, loader: object) -> Source:
     if not callable(loader):
         raise CountsError(
@@ -176,7 +179,7 @@ def _callable_source(name: str, loader: object) -> Source:
 
     return Source(
         name,
-        partial(guarded, "the loader", "It must return a mapping of counts.", loader),
+        partial(guarded, "the loader", _CALL, loader),
         dynamic=True,
         reset=partial(
             guarded, "the loader's reset()", "It must take no argument and return.", reset

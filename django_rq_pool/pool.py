@@ -118,11 +118,11 @@ def run(configure: Callable[[], Configuration], manner: Manner) -> int:
         redirect()
         return _run(configure, manner, logfiles, Launch())
     warning = container_warning(os.getpid(), os.environ)
-    if warning is not None:
-        logger.warning("%s", warning)
     launch = detach(redirect, manner.stderr or os.devnull)
     with failing_aloud(launch):
         launch.show(log.LOGGERS)
+        if warning is not None:
+            logger.warning("%s", warning)
         return _run(configure, manner, logfiles, launch)
 
 
@@ -143,8 +143,6 @@ def _run(
         if manner.lock is not None:
             hold_lock(manner.lock)
         notifier = Notifier(os.environ)
-        if not manner.wait:
-            launch.succeed()
         configuration = configure()
         bounded = configuration.counts.bounded
         if manner.burst and bounded:
@@ -158,6 +156,8 @@ def _run(
             _require_counts(configuration)
         for warning in configuration.warnings:
             logger.warning("%s", warning)
+        if not manner.wait:
+            launch.succeed()
         _load(configuration, manner)
         return _manager(configuration, manner, inbox, logfiles, launch, notifier).run()
 

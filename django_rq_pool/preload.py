@@ -9,12 +9,15 @@ import ctypes
 import encodings.idna  # noqa: F401  # what a process's first connection to a host name imports
 import gc
 import importlib
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from django.utils.module_loading import autodiscover_modules
 
 from .immortal import make_definitions_immortal
+
+logger = logging.getLogger("django_rq_pool")
 
 JOB_MODULES = ("tasks", "jobs")
 """Modules of this name in an installed app hold jobs, as Django users have it."""
@@ -40,7 +43,11 @@ def import_jobs(modules: Iterable[str]) -> None:
     try:
         autodiscover_modules(*JOB_MODULES)
         for module in modules:
-            importlib.import_module(module)
+            try:
+                importlib.import_module(module)
+            except BaseException:
+                logger.error("RQ_POOL_PRELOAD: %r cannot be imported; the reason follows", module)
+                raise
     finally:
         if collects:
             gc.enable()

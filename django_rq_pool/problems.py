@@ -6,6 +6,7 @@ Rule of the room: words only. A problem names the place, what is wrong, and what
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,15 @@ def shortened(text: str, length: int) -> str:
 def in_a_line(error: Exception) -> str:
     """What an error says, without line ends; its class if it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+_VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+([.]\d+)?")
+
+
+def unvaried(text: str) -> str:
+    """What a text has in common with others of the same cause: all but numbers, addresses, and the
+    ends of workers' names."""
+    return _VARYING.sub("0", text)
 
 
 def listed(names: Iterable[object]) -> str:

@@ -8,7 +8,6 @@ what measuring needs; should the process end, the manager forks another.
 from __future__ import annotations
 
 import faulthandler
-import re
 import signal
 import traceback
 
@@ -20,14 +19,12 @@ from .conf import Configuration
 from .groups import Counts
 from .lifeline import Lifeline
 from .loaders import Source
-from .problems import CountsError
+from .problems import CountsError, unvaried
 from .scaler import Scaler
 from .survey import Finding, Muster, SurveyLine, require_passable
 
 TICK = 1.0
 """Seconds between two calls of a loader, and between two measurements."""
-
-_NUMBER = re.compile(r"0x[0-9a-f]+|\d+([.]\d+)?")
 
 _HEED_NOT = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -115,7 +112,7 @@ class _Surveyor:
             self.close()
             self._scaler = None
         said = self._said
-        if said is None or said.counts != counts or _cause(said.error) != _cause(error):
+        if said is None or said.counts != counts or unvaried(said.error) != unvaried(error):
             failures = 0 if counts is None else self._failures
             self._said = Finding(counts, error, failures, self._goes_on())
             self._line.find(self._said)
@@ -151,11 +148,6 @@ class _Surveyor:
         readable = self._inbox.wait([self._lifeline.fileno(), *fds], seconds)
         leave = any(signum in phases.STOP_SIGNALS for signum in self._inbox.take())
         return leave or self._lifeline.fileno() in readable
-
-
-def _cause(error: str) -> str:
-    """What tells two errors apart: all but the numbers, such as a duration or an address."""
-    return _NUMBER.sub("0", error)
 
 
 def _load_counts(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 from enum import Enum
 
+from .problems import unvaried
+
 logger = logging.getLogger("django_rq_pool")
 
 
@@ -36,7 +38,7 @@ class Troubles:
         cause = text.strip().rpartition("\n")[2]
         known = self._told.get((group, trouble))
         self._told[group, trouble] = cause
-        if cause != known:
+        if known is None or unvaried(cause) != unvaried(known):
             logger.error("group %s: %s: %s", group, trouble.value, text.strip())
         elif trouble is Trouble.BOOT:
             logger.error("group %s: %s: again %s", group, trouble.value, cause)

@@ -149,7 +149,7 @@ def test_at_the_start_a_loader_that_fails_is_an_error_in_words(start_loaded, say
     assert pool.wait() == 1
     assert pool.text() == (
         "CommandError: RQ_POOL = 'own_loader.load': the loader raised RuntimeError: no answer. "
-        "It must return a mapping of counts.\n"
+        "It is called with the environment's name, or None, and must return a mapping of counts.\n"
     )
 
 

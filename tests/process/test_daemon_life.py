@@ -107,6 +107,13 @@ def test_without_waiting_the_command_returns_at_once(start_pool, own_server):
     eventually(lambda: gone(pool))
 
 
+def test_without_waiting_wrong_counts_are_told_all_the_same(start_pool):
+    pool = start_pool("--daemon", "--no-wait", "hgh=1")
+    assert pool.wait() == 1
+    assert "RQ_QUEUES has no queue 'hgh'" in pool.text()
+    eventually(lambda: not pool.processes())
+
+
 def test_a_second_daemon_with_the_same_pid_file_is_refused(start_daemon, start_pool):
     pool = start_daemon("high=1")
     path = str(pool.cwd / "tmp/pids/rqpool.pid")

@@ -94,6 +94,32 @@ def test_the_pool_runs_from_a_script(start_pool, enqueue):
     assert pool.stop(signal.SIGTERM) == 0
 
 
+IN_A_THREAD = """
+import threading
+import django
+
+django.setup()
+
+from django_rq_pool import run_pool
+
+def run():
+    try:
+        run_pool({"high": 1})
+    except RuntimeError as error:
+        print(error)
+
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+"""
+
+
+def test_a_pool_that_no_signal_would_reach_is_refused(start_pool):
+    pool = start_pool(command=python_command("-c", IN_A_THREAD))
+    assert pool.wait() == 0
+    assert pool.text() == "run_pool: call it in the main thread, where signals are heeded.\n"
+
+
 def test_the_package_can_be_imported_without_settings():
     code = "import django_rq_pool; print(django_rq_pool.__version__)"
     done = subprocess.run(

@@ -98,7 +98,7 @@ def test_the_classes_of_django_rqs_settings_are_checked():
     message = only_message(RQ_POOL={"high": 1}, RQ={"WORKER_CLASS": "no.such.Worker"})
     assert message.id == "django_rq_pool.E008"
     assert "no.such" in message.msg
-    assert message.hint == "Give the dotted path of one that can be imported."
+    assert message.hint == "Give the dotted path of one that can be imported and used."
 
 
 def test_what_is_no_dotted_path_is_not_asked_for_one():

@@ -140,7 +140,7 @@ def test_an_empty_pool_says_so():
 def test_an_unknown_environment_is_a_warning_and_no_refusal():
     with override_settings(RQ_POOL={"high": 1, "production": {"high": 2}}):
         out, err = check("--environment", "prod")
-    assert out.splitlines()[-1] == "1 workers"
+    assert out.splitlines()[-1] == "1 worker"
     assert "no environment 'prod'" in err
     assert "'production'" in err
 

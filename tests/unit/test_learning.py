@@ -84,11 +84,21 @@ def test_nothing_is_taken_twice(package):
     assert lessons.take() == []
 
 
-def test_a_submodule_of_a_new_package_is_not_named_beside_it(package):
+def test_of_a_small_package_the_module_is_named_that_was_needed(package):
     package("learnt_package", submodule="part")
     lessons = Lessons()
     run_in_horse(lessons, "learnt_package.part")
-    assert lessons.take() == ["learnt_package"]
+    assert lessons.take() == ["learnt_package.part"]
+
+
+def test_of_a_large_package_nothing_is_named_beside_it(package, tmp_path):
+    parts = [f"part{number}" for number in range(11)]
+    package("learnt_large", f"from . import {', '.join(parts)}")
+    for part in parts:
+        (tmp_path / "learnt_large" / f"{part}.py").write_text("")
+    lessons = Lessons()
+    run_in_horse(lessons, "learnt_large")
+    assert lessons.take() == ["learnt_large"]
 
 
 def test_a_submodule_of_a_package_that_was_there_is_named(package):

@@ -30,6 +30,13 @@ def test_the_same_failure_to_boot_is_told_again_in_one_line(lines):
     assert lines()[1:] == [("ERROR", "group high: its workers fail to boot: again KeyError: 'A'")]
 
 
+def test_a_cause_that_names_another_worker_is_the_same(lines):
+    troubles = Troubles()
+    for name in ("shop.vm.high.1-6f510a12", "shop.vm.high.2-c3d4e5f6"):
+        troubles.tell("high", Trouble.BOOT, f"Traceback:\n  File one\nRuntimeError: no: {name}")
+    assert "again RuntimeError" in lines()[1][1]
+
+
 def test_another_cause_is_told_in_full(lines):
     troubles = Troubles()
     troubles.tell("high", Trouble.BOOT, TRACEBACK)

@@ -276,7 +276,8 @@ def table(configuration: Configuration) -> str:
     limit = configuration.counts.max_total
     if limit is not None:
         most = min(most, limit)
-    total = f"{least} workers" if least == most else f"{least} to {most} workers"
+    total = f"{least}" if least == most else f"{least} to {most}"
+    total += " worker" if least == most == 1 else " workers"
     if limit is not None:
         total += f", at most {limit}"
     return "\n".join([heading, *(line.rstrip() for line in lines), total])
