@@ -18,17 +18,8 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import types
 from collections.abc import Iterable
-from types import (
-    BuiltinFunctionType,
-    ClassMethodDescriptorType,
-    FunctionType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodDescriptorType,
-    ModuleType,
-    WrapperDescriptorType,
-)
 from typing import Any
 
 _KNOWN_VERSIONS = ((3, 12), (3, 13))
@@ -40,14 +31,14 @@ _IMMORTAL = 0xFFFFFFFF
 _WRAPPERS = (classmethod, property, staticmethod)
 _DEFINITIONS = (
     *_WRAPPERS,
-    BuiltinFunctionType,
-    ClassMethodDescriptorType,
-    FunctionType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodDescriptorType,
-    ModuleType,
-    WrapperDescriptorType,
+    types.BuiltinFunctionType,
+    types.ClassMethodDescriptorType,
+    types.FunctionType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.MethodDescriptorType,
+    types.ModuleType,
+    types.WrapperDescriptorType,
 )
 """Kinds of definitions, beside classes."""
 
@@ -67,18 +58,18 @@ def make_definitions_immortal() -> int:
     by_kind = _by_kind((*_DEFINITIONS, *metaclasses), gc.get_objects())
     classes = [each for kind in metaclasses for each in by_kind[id(kind)]]
     wrappers = [each for kind in _WRAPPERS for each in by_kind[id(kind)]]
-    functions = by_kind[id(FunctionType)]
+    functions = by_kind[id(types.FunctionType)]
     codes = [function.__code__ for function in functions]
     # What is bound to data, or encloses some, must go with it.
-    by_kind[id(FunctionType)] = [each for each in functions if each.__closure__ is None]
-    by_kind[id(BuiltinFunctionType)] = [
+    by_kind[id(types.FunctionType)] = [each for each in functions if each.__closure__ is None]
+    by_kind[id(types.BuiltinFunctionType)] = [
         each
-        for each in by_kind[id(BuiltinFunctionType)]
-        if each.__self__ is None or isinstance(each.__self__, (ModuleType, type))
+        for each in by_kind[id(types.BuiltinFunctionType)]
+        if each.__self__ is None or isinstance(each.__self__, (types.ModuleType, type))
     ]
     parts = [
         gc.get_referents(*classes, *wrappers),
-        [vars(module) for module in by_kind[id(ModuleType)]],
+        [vars(module) for module in by_kind[id(types.ModuleType)]],
         codes,
         [constant for code in codes for constant in code.co_consts if type(constant) is not str],
     ]
