@@ -65,7 +65,8 @@ def make_definitions_immortal() -> int:
     by_kind[id(types.BuiltinFunctionType)] = [
         each
         for each in by_kind[id(types.BuiltinFunctionType)]
-        if each.__self__ is None or isinstance(each.__self__, (types.ModuleType, type))
+        # Not isinstance: it would ask a proxy for its __class__, which may do anything.
+        if each.__self__ is None or issubclass(type(each.__self__), (types.ModuleType, type))
     ]
     parts = [
         gc.get_referents(*classes, *wrappers),

@@ -46,7 +46,7 @@ def import_jobs(modules: Iterable[str]) -> None:
             try:
                 importlib.import_module(module)
             except BaseException:
-                logger.error("RQ_POOL_PRELOAD: %r cannot be imported; the reason follows", module)
+                logger.error("%r cannot be imported, as RQ_POOL_PRELOAD asks; why:", module)
                 raise
     finally:
         if collects:

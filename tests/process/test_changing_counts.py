@@ -153,6 +153,13 @@ def test_at_the_start_a_loader_that_fails_is_an_error_in_words(start_loaded, say
     )
 
 
+def test_what_a_loader_raised_at_the_start_can_be_traced(start_loaded, say):
+    say(**{"raise": "no answer"})
+    pool = start_loaded("--traceback")
+    assert pool.wait() == 1
+    assert "own_loader.py" in pool.text()
+
+
 @pytest.mark.parametrize("kind", ["sleep", "hang"])
 def test_deaths_and_signals_are_heeded_while_a_loader_is_slow(start_loaded, say, valkey, kind):
     say(high=2)

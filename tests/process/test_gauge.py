@@ -244,6 +244,11 @@ def test_a_job_in_flight_is_not_waiting(make, enqueue, valkey):
 # The pool's own efforts
 
 
+def test_a_group_that_the_manager_has_not_heard_of_is_passed_over(make):
+    reading = make(group("high"), group("low")).measure({"low": IDLE})
+    assert (list(reading.observations), reading.failures) == (["low"], {})
+
+
 def test_efforts_are_what_was_done_since_the_last_look(make):
     gauge = make(group("high"))
     first = look(gauge, Effort(count=3, busy=2, ended=100, run_seconds=50.0))

@@ -145,6 +145,17 @@ assert count(Odd) == count(Meta) == count(None)
 
 
 @immortality
+def test_a_proxy_is_not_asked_what_it_is():
+    expect("""
+class Proxy(list):
+    __class__ = property(lambda self: 1 / 0)
+
+append = Proxy().append
+assert immortal.make_definitions_immortal()
+""")
+
+
+@immortality
 def test_audit_hooks_hear_little_of_it():
     expect("""
 heard = []

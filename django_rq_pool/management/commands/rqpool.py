@@ -93,7 +93,7 @@ class Command(BaseCommand):
             "--no-wait",
             dest="wait",
             action="store_false",
-            help="with --daemon: return at once, and try for as long as it takes",
+            help="with --daemon: return as soon as the counts are known",
         )
         running.add_argument(
             "--burst",
