@@ -18,24 +18,25 @@ import time
 
 from django.conf import settings
 
-from django_rq_pool import phases, unix_signals
-from django_rq_pool.assignment import Assignment, Lives
-from django_rq_pool.groups import Counts, parse_counts
-from django_rq_pool.herald import Herald
-from django_rq_pool.launch import Launch
-from django_rq_pool.manager import Manager
-from django_rq_pool.notify import Notifier
-from django_rq_pool.nursery import Nursery
-from django_rq_pool.phases import StopRules
-from django_rq_pool.plan import Habits
-from django_rq_pool.reports import Event
-from django_rq_pool.stepline import GivesWay
+from django_rq_pool.config.groups import Counts, parse_counts
+from django_rq_pool.ipc.assignment import Assignment, Lives
+from django_rq_pool.ipc.reports import Event
+from django_rq_pool.ipc.swap_channel import GivesWay
+from django_rq_pool.manager.loop import Manager
+from django_rq_pool.manager.spawner import Nursery
+from django_rq_pool.manager.status_notifier import Herald
+from django_rq_pool.planning import phases
+from django_rq_pool.planning.phases import StopRules
+from django_rq_pool.planning.plan import Habits
+from django_rq_pool.system import signals
+from django_rq_pool.system.launch import Launch
+from django_rq_pool.system.sd_notify import Notifier
 
 TURNS = 200
 
 
 def worker(assignment: Assignment) -> int:
-    unix_signals.unblock()
+    signals.unblock()
     signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     assignment.reports.send(Event.READY)
     os.read(assignment.lifeline.fileno(), 1)
@@ -56,7 +57,7 @@ def nothing(*arguments: object) -> int:
 
 def make_manager(counts: Counts) -> Manager:
     rules = StopRules()
-    inbox = unix_signals.SignalInbox(phases.OTHER_SIGNALS)
+    inbox = signals.SignalInbox(phases.OTHER_SIGNALS)
     nursery = Nursery(
         "turns",
         inbox,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from .throttled import Throttled
+from .config.throttled import Throttled
 
 __version__ = "0.1.0"
 
@@ -57,22 +57,23 @@ def run_pool(
         An exit status: 0 when the pool was told to end, or has finished in burst mode.
 
     Raises:
-        django_rq_pool.problems.StartError: the counts cannot be used, or ``strict_fork`` refuses.
-            Nothing was started.
+        StartError: the counts cannot be used, or ``strict_fork`` refuses. Nothing was started.
         ValueError: ``term`` has no such value.
         RuntimeError: this is not the main thread, where signals are heeded.
         Exception: whatever a module raises that is imported before the first fork.
     """
     import threading
 
-    from . import conf, log, pool
-    from .phases import TermPolicy
+    from . import log
+    from .config import settings
+    from .planning.phases import TermPolicy
+    from .startup import run
 
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("run_pool: call it in the main thread, where signals are heeded.")
     policy = TermPolicy(term)
     log.set_up(verbosity)
-    return pool.run(
-        lambda: conf.configure(counts=counts, name=name, environment=environment, term=policy),
-        pool.Manner(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
+    return run.run(
+        lambda: settings.configure(counts=counts, name=name, environment=environment, term=policy),
+        run.Manner(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
     )

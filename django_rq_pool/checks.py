@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from .problems import CountsError, Problem
+from .config.problems import CountsError, Problem
 
 
 @register("rq")
@@ -22,10 +22,10 @@ def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     which runs the checks first, has yet to make.
     """
     # Not imported with the app: RQ and django-rq cost every command a tenth of a second.
-    from . import conf, loaders
+    from .config import loaders, settings
 
     try:
-        configuration = conf.configure(call_loader=False)
+        configuration = settings.configure(call_loader=False)
     except CountsError as error:
         return [message(problem) for problem in error.problems]
     if configuration.source is loaders.NOTHING:

@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from django_rq_pool.demand import Observation, State
-from django_rq_pool.options import Bounds
-from django_rq_pool.peers import Peer
-from django_rq_pool.scaling import Decision, decide
+from django_rq_pool.autoscaling.demand import Observation, State
+from django_rq_pool.autoscaling.peers import Peer
+from django_rq_pool.autoscaling.policy import Decision, decide
+from django_rq_pool.config.options import Bounds
 
 BOOT = 0.4
 """Seconds from a decision until a new worker takes jobs."""

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from rq import Worker
 
-from django_rq_pool.phases import INFO
+from django_rq_pool.planning.phases import INFO
 from harness import eventually
 
 LOADER = """

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from django_rq_pool.phases import INFO
+from django_rq_pool.planning.phases import INFO
 from harness import Pool, eventually, migrate
 
 linux = pytest.mark.skipif(not Path("/proc/net/unix").exists(), reason="needs Linux's /proc")

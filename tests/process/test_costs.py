@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from django_rq_pool.immortal import can_be_done
+from django_rq_pool.startup.immortal import can_be_done
 from harness import ROOT, Pool, eventually, python_command
 
 QUEUES = 2

@@ -19,9 +19,9 @@ from harness import DEADLINE, eventually, living
 DAEMON = """
 import json, logging, os, signal, sys
 from pathlib import Path
-from django_rq_pool import processes
-from django_rq_pool.daemon import detach, failing_aloud
-from django_rq_pool.problems import StartError
+from django_rq_pool.system import processes
+from django_rq_pool.system.daemon import detach, failing_aloud
+from django_rq_pool.config.problems import StartError
 
 def redirect():
     fd = os.open("daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -385,7 +385,7 @@ def test_a_launch_in_the_foreground_does_nothing(command, tmp_path):
         launch.fail('text')
         sys.exit(3)
         """,
-        detach="from django_rq_pool.launch import Launch\nlaunch = Launch()\n",
+        detach="from django_rq_pool.system.launch import Launch\nlaunch = Launch()\n",
     )
     assert told(waiting) == (3, "")
     assert waiting.pid == daemon_pid(tmp_path)

@@ -9,7 +9,7 @@ import psutil
 import redis
 from rq import Queue, Worker
 
-from django_rq_pool.phases import INFO
+from django_rq_pool.planning.phases import INFO
 from harness import eventually, python_command
 
 

@@ -26,13 +26,13 @@ django.setup()
 import django_rq.settings  # noqa: E402
 from django.test import override_settings  # noqa: E402
 
-from django_rq_pool import gauge  # noqa: E402
-from django_rq_pool.demand import Effort, Observation, State  # noqa: E402
-from django_rq_pool.gauge import FORGOTTEN, PEERS_KEY, STALE, Gauge, Reading  # noqa: E402
-from django_rq_pool.groups import QueueGroup  # noqa: E402
-from django_rq_pool.options import Bounds  # noqa: E402
-from django_rq_pool.peers import Peer  # noqa: E402
-from django_rq_pool.scaling import Decision, decide  # noqa: E402
+from django_rq_pool.autoscaling import metrics  # noqa: E402
+from django_rq_pool.autoscaling.demand import Effort, Observation, State  # noqa: E402
+from django_rq_pool.autoscaling.metrics import FORGOTTEN, PEERS_KEY, STALE, Gauge, Reading  # noqa: E402
+from django_rq_pool.autoscaling.peers import Peer  # noqa: E402
+from django_rq_pool.autoscaling.policy import Decision, decide  # noqa: E402
+from django_rq_pool.config.groups import QueueGroup  # noqa: E402
+from django_rq_pool.config.options import Bounds  # noqa: E402
 
 BOUNDS = Bounds(0, 10)
 IDLE = Effort(count=2)
@@ -289,7 +289,7 @@ def test_a_server_that_is_away_does_not_keep_the_others_from_being_measured(
 def test_a_server_that_does_not_answer_holds_the_gauge_up_for_a_limited_time(
     make, valkey, monkeypatch
 ):
-    monkeypatch.setattr(gauge, "ANSWER_LIMIT", 0.1)
+    monkeypatch.setattr(metrics, "ANSWER_LIMIT", 0.1)
     slow = make(group("high"))
     look(slow)
     valkey.client_pause(60_000, all=False)  # a script counts as a write

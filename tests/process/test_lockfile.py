@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from django_rq_pool.lockfile import LockFileError, hold_lock
+from django_rq_pool.system.lockfile import LockFileError, hold_lock
 from harness import eventually
 
 HOLD = """
 import logging, os, subprocess, sys
-from django_rq_pool.lockfile import hold_lock, LockFileError
+from django_rq_pool.system.lockfile import hold_lock, LockFileError
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
 try:

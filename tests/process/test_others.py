@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from conversations import Conversation
-from django_rq_pool.others import Other, find_older, is_manager, title
+from django_rq_pool.swap.discovery import Other, find_older, is_manager, title
 from harness import eventually, python_command
 
 MANAGER = """
@@ -25,7 +25,7 @@ sys.stdin.readline()
 
 FIND = """
 import sys
-from django_rq_pool.others import find_older, has_younger
+from django_rq_pool.swap.discovery import find_older, has_younger
 
 print("here", flush=True)
 for line in sys.stdin:
@@ -92,7 +92,7 @@ def test_a_pool_knows_whether_a_younger_one_replaces_it(talk):
 
 FORKS_AND_LOOKS = """
 import os, sys
-from django_rq_pool.others import has_younger
+from django_rq_pool.swap.discovery import has_younger
 
 over, ours = os.pipe()
 if os.fork() == 0:
@@ -110,7 +110,7 @@ def test_a_worker_that_still_has_its_managers_title_is_no_younger_pool(talk):
 LOOK_AT_EACH_OTHER = """
 import os, signal, sys
 from setproctitle import setproctitle
-from django_rq_pool.others import find_older, title
+from django_rq_pool.swap.discovery import find_older, title
 
 _, number, name = sys.argv
 setproctitle(title(name, "starting"))
@@ -274,7 +274,7 @@ def test_a_manager_that_has_become_another_program_gets_no_signal(talk, other, m
 RECYCLE = """
 import os, signal, subprocess, sys
 import psutil
-from django_rq_pool.others import Other, title
+from django_rq_pool.swap.discovery import Other, title
 
 if sys.argv[1] == "no pidfd":
     del os.pidfd_open

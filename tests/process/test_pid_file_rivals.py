@@ -8,7 +8,7 @@ import pytest
 
 CLAIM = """
 import os, sys
-from django_rq_pool.pidfile import PidFile, PidFileError
+from django_rq_pool.system.pidfile import PidFile, PidFileError
 
 pidfile = PidFile(sys.argv[1])
 print("here", flush=True)

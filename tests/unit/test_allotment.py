@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_rq_pool.allotment import Claim, allot
-from django_rq_pool.options import Bounds
-from django_rq_pool.scaling import Decision
+from django_rq_pool.autoscaling.allocation import Claim, allot
+from django_rq_pool.autoscaling.policy import Decision
+from django_rq_pool.config.options import Bounds
 
 
 def claim(count: int, need: int | None = None, held: int = 0, least: int = 0) -> Claim:

@@ -15,7 +15,7 @@ Audit = Callable[..., list[str]]
 
 PREPARE = """
 import logging.handlers, os, queue, signal, socket, sys, threading, _thread
-from django_rq_pool.audit import audit
+from django_rq_pool.startup.fork_audit import audit
 
 kept = []
 gate = threading.Event()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_rq_pool.backoff import (
+from django_rq_pool.planning.backoff import (
     FIRST_DELAY,
     FREE_QUICK_DEATHS,
     JITTER,

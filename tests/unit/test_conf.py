@@ -9,10 +9,10 @@ import pytest
 from django.test import override_settings
 from rq import Queue, SimpleWorker, SpawnWorker
 
-from django_rq_pool import conf, loaders
-from django_rq_pool.groups import QueueGroup
-from django_rq_pool.phases import StopRules, TermPolicy
-from django_rq_pool.problems import CountsError, Kind, Problem
+from django_rq_pool.config import loaders, settings
+from django_rq_pool.config.groups import QueueGroup
+from django_rq_pool.config.problems import CountsError, Kind, Problem
+from django_rq_pool.planning.phases import StopRules, TermPolicy
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -21,7 +21,7 @@ URL = "redis://localhost/0"
 
 def problems(**options) -> tuple[Problem, ...]:
     with pytest.raises(CountsError) as caught:
-        conf.configure(**options)
+        settings.configure(**options)
     return caught.value.problems
 
 
@@ -52,7 +52,7 @@ def test_the_environment_is_the_first_that_is_given(
     for variable, value in (("RQ_POOL_ENV", rq_pool_env), ("DJANGO_ENV", django_env)):
         if value is not None:
             monkeypatch.setenv(variable, value)
-    assert conf.find_environment(asked) == environment
+    assert settings.find_environment(asked) == environment
 
 
 def test_the_environment_reaches_loader_and_parser(monkeypatch):
@@ -64,7 +64,7 @@ def test_the_environment_reaches_loader_and_parser(monkeypatch):
         return {"high": 1, "production": {"high": 2}}
 
     with override_settings(RQ_POOL=loader):
-        configuration = conf.configure()
+        configuration = settings.configure()
     assert asked == ["production"]
     assert configuration.environment == "production"
     assert configuration.counts.groups == (QueueGroup("high", ("high",), 2),)
@@ -74,12 +74,12 @@ def test_the_environment_reaches_loader_and_parser(monkeypatch):
 
 
 def test_a_pool_is_called_after_the_project():
-    assert conf.project_name() == "shop"
-    assert conf.configure(counts={"high": 1}).name == "shop"
+    assert settings.project_name() == "shop"
+    assert settings.configure(counts={"high": 1}).name == "shop"
 
 
 def test_a_pool_is_called_as_it_is_told():
-    assert conf.configure(counts={"high": 1}, name="corner").name == "corner"
+    assert settings.configure(counts={"high": 1}, name="corner").name == "corner"
 
 
 # Sources
@@ -89,18 +89,18 @@ def test_counts_given_in_a_program_come_before_everything_else(monkeypatch):
     Path("rqpool.yml").write_text("high: 7")
     monkeypatch.setenv("RQ_POOL_CONFIG", "rqpool.yml")
     with override_settings(RQ_POOL={"high": 8}):
-        configuration = conf.configure(counts={"low": 1})
+        configuration = settings.configure(counts={"low": 1})
     assert [group.name for group in configuration.counts.groups] == ["low"]
 
 
 def test_empty_counts_given_in_a_program_are_counts():
     with override_settings(RQ_POOL={"high": 8}):
-        assert conf.configure(counts={}).counts.groups == ()
+        assert settings.configure(counts={}).counts.groups == ()
 
 
 def test_the_setting_is_read():
     with override_settings(RQ_POOL={"high": 8}):
-        configuration = conf.configure()
+        configuration = settings.configure()
     assert configuration.source.name == "RQ_POOL"
     assert configuration.counts.groups == (QueueGroup("high", ("high",), 8),)
 
@@ -108,14 +108,15 @@ def test_the_setting_is_read():
 def test_command_line_and_file_come_before_the_setting():
     Path("own.yml").write_text("high: 7")
     with override_settings(RQ_POOL={"high": 8}):
-        assert conf.configure(config="own.yml").counts.groups[0].workers == 7
+        assert settings.configure(config="own.yml").counts.groups[0].workers == 7
         assert (
-            conf.configure(config="own.yml", command_line=["high=6"]).counts.groups[0].workers == 6
+            settings.configure(config="own.yml", command_line=["high=6"]).counts.groups[0].workers
+            == 6
         )
 
 
 def test_no_counts_anywhere_are_an_empty_pool_that_says_so():
-    configuration = conf.configure()
+    configuration = settings.configure()
     assert configuration.counts.groups == ()
     (warning,) = configuration.warnings
     assert warning.kind is Kind.EMPTY_POOL
@@ -135,14 +136,14 @@ def test_problems_name_their_source():
 
 def test_a_star_is_every_queue_of_the_settings_in_their_order():
     with override_settings(RQ_QUEUES={"b": {"URL": URL}, "a": {"URL": URL}}):
-        (group,) = conf.configure(counts={"*": 1}).counts.groups
+        (group,) = settings.configure(counts={"*": 1}).counts.groups
     assert group.queues == ("b", "a")
 
 
 def test_only_the_connection_tells_servers_apart():
     queues = {"a": {"URL": URL, "DEFAULT_TIMEOUT": 5}, "b": {"URL": URL, "ASYNC": True}}
     with override_settings(RQ_QUEUES=queues):
-        (group,) = conf.configure(counts={"a,b": 1}).counts.groups
+        (group,) = settings.configure(counts={"a,b": 1}).counts.groups
     assert group.queues == ("a", "b")
 
 
@@ -237,7 +238,7 @@ def test_classes_that_can_be_used_are_accepted():
         },
         "low": {"workers": 1, "worker_class": SimpleWorker},
     }
-    first, second = conf.configure(counts=counts).counts.groups
+    first, second = settings.configure(counts=counts).counts.groups
     assert first.options.worker_class == "rq.worker.RoundRobinWorker"
     assert second.options.worker_class is SimpleWorker
 
@@ -269,7 +270,7 @@ def test_the_classes_of_django_rqs_settings_are_looked_at_too(setting, words):
 
 def test_a_groups_own_worker_class_comes_before_that_of_the_settings():
     with override_settings(RQ={"WORKER_CLASS": "no.such.Worker"}):
-        conf.configure(counts={"high": {"workers": 1, "worker_class": "rq.Worker"}})
+        settings.configure(counts={"high": {"workers": 1, "worker_class": "rq.Worker"}})
 
 
 def test_exception_handlers_that_cannot_be_imported_stop_the_start(monkeypatch):
@@ -284,8 +285,8 @@ def test_the_queues_of_a_group_must_be_of_one_class(folder):
     queues = {"a": {"URL": URL}, "b": {"URL": URL, "QUEUE_CLASS": "own_queues.Own"}}
     with override_settings(RQ_QUEUES=queues):
         problem = only_problem(counts={"a,b": 1})
-        conf.configure(counts={"a": 1, "b": 1})
-        conf.configure(counts={"a,b": {"workers": 1, "queue_class": "rq.Queue"}})
+        settings.configure(counts={"a": 1, "b": 1})
+        settings.configure(counts={"a,b": {"workers": 1, "queue_class": "rq.Queue"}})
     assert problem.kind is Kind.IMPORT
     assert "'a,b'" in problem.text
     assert "one class" in problem.text
@@ -295,12 +296,12 @@ def test_the_queues_of_a_group_must_be_of_one_class(folder):
 
 
 def test_without_being_told_a_pool_stops_immediately_on_term():
-    assert conf.configure(counts={"high": 1}).rules == StopRules(TermPolicy.IMMEDIATE, None)
+    assert settings.configure(counts={"high": 1}).rules == StopRules(TermPolicy.IMMEDIATE, None)
 
 
 @pytest.mark.parametrize("policy", list(TermPolicy))
 def test_what_term_means_can_be_chosen(policy):
-    assert conf.configure(counts={"high": 1}, term=policy).rules.term is policy
+    assert settings.configure(counts={"high": 1}, term=policy).rules.term is policy
 
 
 @pytest.mark.parametrize(("given", "seconds"), [(None, 4.0), ("2.5", 2.5), ("30", 30.0)])
@@ -308,13 +309,13 @@ def test_term_child_gives_jobs_some_seconds(monkeypatch, given, seconds):
     monkeypatch.setenv("TERM_CHILD", "1")
     if given is not None:
         monkeypatch.setenv("RQ_TERM_TIMEOUT", given)
-    assert conf.configure(counts={"high": 1}).rules.term_child == seconds
+    assert settings.configure(counts={"high": 1}).rules.term_child == seconds
 
 
 @pytest.mark.parametrize("given", ["", "soon", "0", "-1", "nan", "inf"])
 def test_seconds_that_are_none_are_refused_where_they_count(monkeypatch, given):
     monkeypatch.setenv("RQ_TERM_TIMEOUT", given)
-    assert conf.configure(counts={"high": 1}).rules.term_child is None
+    assert settings.configure(counts={"high": 1}).rules.term_child is None
     monkeypatch.setenv("TERM_CHILD", "1")
     problem = only_problem(counts={"high": 1})
     assert problem.kind is Kind.SOURCE
@@ -324,30 +325,30 @@ def test_seconds_that_are_none_are_refused_where_they_count(monkeypatch, given):
 
 def test_a_dyno_whose_restarts_would_end_jobs_is_a_warning(monkeypatch):
     monkeypatch.setenv("DYNO", "worker.1")
-    (warning,) = conf.configure(counts={"high": 1}).warnings
+    (warning,) = settings.configure(counts={"high": 1}).warnings
     assert "TERM_CHILD" in warning.text
-    assert conf.configure(counts={"high": 1}, term=TermPolicy.GRACEFUL_WAIT).warnings == ()
+    assert settings.configure(counts={"high": 1}, term=TermPolicy.GRACEFUL_WAIT).warnings == ()
     monkeypatch.setenv("TERM_CHILD", "1")
-    assert conf.configure(counts={"high": 1}).warnings == ()
+    assert settings.configure(counts={"high": 1}).warnings == ()
 
 
 # Preloading
 
 
 def test_nothing_more_is_preloaded_unless_it_is_said():
-    assert conf.configure(counts={}).preload == ()
+    assert settings.configure(counts={}).preload == ()
 
 
 @pytest.mark.parametrize("modules", [["shop.tasks"], ("shop.tasks", "shop.models"), []])
 def test_modules_to_preload_come_as_a_list(modules):
     with override_settings(RQ_POOL_PRELOAD=modules):
-        assert conf.configure(counts={}).preload == tuple(modules)
+        assert settings.configure(counts={}).preload == tuple(modules)
 
 
 @pytest.mark.parametrize("modules", ["shop.tasks", None, 5, {"shop.tasks": 1}])
 def test_modules_to_preload_that_are_no_list_are_refused(modules):
     with override_settings(RQ_POOL_PRELOAD=modules), pytest.raises(CountsError) as caught:
-        conf.configure(counts={})
+        settings.configure(counts={})
     (problem,) = caught.value.problems
     assert "RQ_POOL_PRELOAD" in problem.text
     assert repr(modules) in problem.text

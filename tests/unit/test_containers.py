@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_rq_pool.containers import container_warning
+from django_rq_pool.system.containers import container_warning
 
 
 def test_elsewhere_there_is_nothing_to_warn_of(tmp_path):

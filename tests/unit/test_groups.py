@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from django_rq_pool.groups import Counts, QueueGroup, parse_counts
-from django_rq_pool.options import BOUNDS, MAX_TOTAL, OPTION_NAMES, Bounds, GroupOptions
-from django_rq_pool.problems import CountsError, Kind, Problem
+from django_rq_pool.config.groups import Counts, QueueGroup, parse_counts
+from django_rq_pool.config.options import BOUNDS, MAX_TOTAL, OPTION_NAMES, Bounds, GroupOptions
+from django_rq_pool.config.problems import CountsError, Kind, Problem
 
 HERE, THERE = {"URL": "redis://here"}, {"URL": "redis://there"}
 QUEUES = {"high": HERE, "default": HERE, "low": HERE}

@@ -7,9 +7,9 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_rq_pool.groups import Counts, QueueGroup
-from django_rq_pool.handover import allowance, ceilings, inherit, keeps
-from django_rq_pool.options import Bounds
+from django_rq_pool.config.groups import Counts, QueueGroup
+from django_rq_pool.config.options import Bounds
+from django_rq_pool.swap.handover import allowance, ceilings, inherit, keeps
 
 GROUPS = ["high", "low", "default"]
 COUNTS = st.dictionaries(st.sampled_from(GROUPS), st.integers(0, 5), max_size=3)

@@ -10,11 +10,11 @@ import sys
 
 import pytest
 
-from django_rq_pool.immortal import can_be_done
+from django_rq_pool.startup.immortal import can_be_done
 
 PROGRAM = """
 import gc, sys, types, weakref
-from django_rq_pool import immortal
+from django_rq_pool.startup import immortal
 
 class Unhashable(type):
     def __eq__(cls, other):

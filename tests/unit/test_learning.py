@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from django_rq_pool.learning import MOST, Lessons
+from django_rq_pool.worker.import_tracker import MOST, Lessons
 
 
 @pytest.fixture

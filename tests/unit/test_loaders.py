@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from django_rq_pool import loaders
-from django_rq_pool.problems import CountsError, Kind, Problem
+from django_rq_pool.config import loaders
+from django_rq_pool.config.problems import CountsError, Kind, Problem
 
 pytestmark = pytest.mark.usefixtures("folder")
 

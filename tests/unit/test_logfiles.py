@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from django_rq_pool.logfiles import LogFiles
+from django_rq_pool.system.logfiles import LogFiles
 
 Run = Callable[..., str]
 
@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Run:
             [
                 sys.executable,
                 "-c",
-                f"import os, sys\nfrom django_rq_pool.logfiles import *\n{script}",
+                f"import os, sys\nfrom django_rq_pool.system.logfiles import *\n{script}",
             ],
             cwd=tmp_path,
             env={

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_rq_pool.assignment import worker_name
+from django_rq_pool.ipc.assignment import worker_name
 
 
 def test_a_name_says_pool_group_and_number():

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from django_rq_pool.notify import EXTENSION, RETRY, Notifier
+from django_rq_pool.system.sd_notify import EXTENSION, RETRY, Notifier
 
 
 class Systemd:
@@ -147,7 +147,7 @@ def test_the_variables_are_taken_out_so_that_no_worker_speaks_for_the_pool(syste
 
 NO_VARIABLE = """
 import os, subprocess, sys
-from django_rq_pool.notify import Notifier
+from django_rq_pool.system.sd_notify import Notifier
 
 notifier = Notifier(os.environ)
 notifier.ready()

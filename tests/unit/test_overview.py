@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from django_rq_pool.backoff import Backoff
-from django_rq_pool.overview import Activity, age, overview
-from django_rq_pool.plan import Wanted
-from django_rq_pool.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from django_rq_pool.manager.status_report import Activity, age, overview
+from django_rq_pool.planning.backoff import Backoff
+from django_rq_pool.planning.plan import Wanted
+from django_rq_pool.planning.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
 
 NOW = 1000.0
 IDLE = Activity("", paused=False, memory=None)

@@ -7,8 +7,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_rq_pool.options import Bounds
-from django_rq_pool.peers import SMALL_STEP, Peer, lets_go, part_of
+from django_rq_pool.autoscaling.peers import SMALL_STEP, Peer, lets_go, part_of
+from django_rq_pool.config.options import Bounds
 
 WIDE = Bounds(0, 100)
 

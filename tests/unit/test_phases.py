@@ -7,7 +7,7 @@ from itertools import product
 
 import pytest
 
-from django_rq_pool.phases import (
+from django_rq_pool.planning.phases import (
     INFO,
     MANAGER_SIGNALS,
     STOPS,

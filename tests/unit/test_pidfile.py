@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from django_rq_pool.pidfile import PidFile, PidFileError
+from django_rq_pool.system.pidfile import PidFile, PidFileError
 
 OURS = f"{os.getpid()}\n"
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from django_rq_pool.backoff import FREE_QUICK_DEATHS, QUICK, Backoff
-from django_rq_pool.phases import Phase
-from django_rq_pool.plan import (
+from django_rq_pool.planning.backoff import FREE_QUICK_DEATHS, QUICK, Backoff
+from django_rq_pool.planning.phases import Phase
+from django_rq_pool.planning.plan import (
     FORKS_PER_TURN,
     IMMEDIATE_STOP_GRACE,
     Account,
@@ -28,7 +28,7 @@ from django_rq_pool.plan import (
     Wanted,
     make_plan,
 )
-from django_rq_pool.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
 
 NOW = 1000.0
 STOPPING = [Phase.QUITTING, Phase.LEAVING, Phase.TERMINATING]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from django_rq_pool.preload import _heap, fold_heap, import_jobs
+from django_rq_pool.startup.preload import _heap, fold_heap, import_jobs
 
 MAPS = """\
 00600000-00a00000 rw-p 00000000 00:00 0

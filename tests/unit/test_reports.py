@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from django_rq_pool.reports import Event, Report, Reports
+from django_rq_pool.ipc.reports import Event, Report, Reports
 
 
 @pytest.fixture

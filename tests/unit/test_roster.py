@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_rq_pool.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
 
 
 def record(pid: int) -> WorkerRecord:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from django_rq_pool.demand import LEAD, PATIENCE, Observation, State
-from django_rq_pool.options import Bounds
-from django_rq_pool.peers import SMALL_STEP, Peer
-from django_rq_pool.scaling import HOPELESS, LONGEST_PATIENCE, QUIET, decide
+from django_rq_pool.autoscaling.demand import LEAD, PATIENCE, Observation, State
+from django_rq_pool.autoscaling.peers import SMALL_STEP, Peer
+from django_rq_pool.autoscaling.policy import HOPELESS, LONGEST_PATIENCE, QUIET, decide
+from django_rq_pool.config.options import Bounds
 from simulation import BOOT, LOOK, SCENARIOS, Change, Job, World, at_random, stream
 
 TARGET = 5.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_rq_pool.scoreboard import Scoreboard, Slot
+from django_rq_pool.ipc.scoreboard import Scoreboard, Slot
 
 JOB = "0f6e1a3c-35c1-4a51-9b5e-7a4b1c2d3e4f"
 

@@ -9,12 +9,11 @@ import sys
 
 import pytest
 
-from django_rq_pool import processes
-from django_rq_pool.demand import Effort
-from django_rq_pool.groups import Counts, QueueGroup
-from django_rq_pool.options import GroupOptions
-from django_rq_pool.problems import CountsError
-from django_rq_pool.survey import (
+from django_rq_pool.autoscaling.demand import Effort
+from django_rq_pool.config.groups import Counts, QueueGroup
+from django_rq_pool.config.options import GroupOptions
+from django_rq_pool.config.problems import CountsError
+from django_rq_pool.ipc.counts_channel import (
     Finding,
     Muster,
     Scaled,
@@ -22,6 +21,7 @@ from django_rq_pool.survey import (
     SurveyLine,
     require_passable,
 )
+from django_rq_pool.system import processes
 
 COUNTS = Counts((QueueGroup("high", ("high",), 2, GroupOptions(worker_class=dict)),))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from django_rq_pool.groups import Counts, QueueGroup
-from django_rq_pool.options import Bounds, GroupOptions
-from django_rq_pool.plan import Wanted
-from django_rq_pool.targets import Targets
+from django_rq_pool.config.groups import Counts, QueueGroup
+from django_rq_pool.config.options import Bounds, GroupOptions
+from django_rq_pool.planning.plan import Wanted
+from django_rq_pool.planning.targets import Targets
 
 HIGH = QueueGroup("high", ("high",), 2)
 LOW = QueueGroup("low", ("low",), 1)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from django_rq_pool import Throttled
-from django_rq_pool.loaders import find_source
+from django_rq_pool.config.loaders import find_source
 
 
 class Clock:

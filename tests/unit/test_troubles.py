@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from django_rq_pool.troubles import Trouble, Troubles
+from django_rq_pool.manager.troubles import Trouble, Troubles
 
 TRACEBACK = "Traceback:\n  File one\nKeyError: 'A'"
 OTHER = "Traceback:\n  File one\nKeyError: 'B'"

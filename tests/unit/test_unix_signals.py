@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from django_rq_pool.phases import MANAGER_SIGNALS
-from django_rq_pool.unix_signals import SignalInbox, blocked, unblock
+from django_rq_pool.planning.phases import MANAGER_SIGNALS
+from django_rq_pool.system.signals import SignalInbox, blocked, unblock
 
 KINDS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGWINCH, signal.SIGCONT]
 FOR_EVER = 30.0

@@ -14,8 +14,8 @@ from django.test import override_settings
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from django_rq_pool.problems import CountsError, Kind, Problem
-from django_rq_pool.yamlfile import read_yaml
+from django_rq_pool.config.problems import CountsError, Kind, Problem
+from django_rq_pool.config.yaml_file import read_yaml
 
 pytestmark = pytest.mark.usefixtures("folder")
 

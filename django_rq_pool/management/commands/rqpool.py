@@ -10,11 +10,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from ... import __version__, conf, log, pool, stepline
-from ...conf import Configuration
-from ...phases import TermPolicy
-from ...pool import Manner
-from ...problems import StartError
+from ... import __version__, log
+from ...config import settings
+from ...config.problems import StartError
+from ...config.settings import Configuration
+from ...ipc import swap_channel
+from ...planning.phases import TermPolicy
+from ...startup import run
+from ...startup.run import Manner
 
 TERM_OPTIONS = {
     TermPolicy.IMMEDIATE: "end running jobs, account for them, leave nobody behind (default)",
@@ -124,13 +127,13 @@ class Command(BaseCommand):
             "-o",
             "--stdout",
             metavar="FILE",
-            help=f"append standard output to a file (a daemon's: {pool.DAEMON_STDOUT})",
+            help=f"append standard output to a file (a daemon's: {run.DAEMON_STDOUT})",
         )
         files.add_argument(
             "-e",
             "--stderr",
             metavar="FILE",
-            help=f"append standard error to a file (a daemon's: {pool.DAEMON_STDERR})",
+            help=f"append standard error to a file (a daemon's: {run.DAEMON_STDERR})",
         )
         files.add_argument(
             "--nosync",
@@ -143,7 +146,7 @@ class Command(BaseCommand):
             "-p",
             "--pidfile",
             metavar="FILE",
-            help=f"the manager's pid (a daemon's, without --hot-swap: {pool.DAEMON_PIDFILE})",
+            help=f"the manager's pid (a daemon's, without --hot-swap: {run.DAEMON_PIDFILE})",
         )
         pidfile.add_argument("--no-pidfile", action="store_true", help="write no pid file")
         files.add_argument(
@@ -151,7 +154,7 @@ class Command(BaseCommand):
             "--lock",
             metavar="FILE",
             help="a file to lock in shared mode until the last process of the pool is gone "
-            f"(with --hot-swap: {pool.HOT_SWAP_LOCK})",
+            f"(with --hot-swap: {run.HOT_SWAP_LOCK})",
         )
 
     def _add_replacing(self, replacing: ArgumentGroup) -> None:
@@ -178,7 +181,7 @@ class Command(BaseCommand):
         replacing.add_argument(
             "--swap-timeout",
             type=float,
-            default=pool.SWAP_TIMEOUT,
+            default=run.SWAP_TIMEOUT,
             metavar="SECONDS",
             help="within which a daemon or a hot swap has to be ready (default: %(default)g)",
         )
@@ -198,7 +201,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         log.set_up(options["verbosity"])
         configure = partial(
-            conf.configure,
+            settings.configure,
             command_line=options["counts"],
             config=options["config"],
             environment=options["environment"],
@@ -210,7 +213,7 @@ class Command(BaseCommand):
             if options["check"]:
                 self.check_counts(configure())
                 return
-            status = pool.run(configure, chosen)
+            status = run.run(configure, chosen)
         except StartError as error:
             raise CommandError(str(error)) from error
         sys.exit(status)
@@ -233,7 +236,7 @@ def manner(options: Mapping[str, Any]) -> Manner:
         raise CommandError("--spawn-delay: give a number of milliseconds, 0 or more.")
     if not options["swap_timeout"] > 0:
         raise CommandError("--swap-timeout: give a number of seconds above 0.")
-    if options["swap_step"] and not stepline.available():
+    if options["swap_step"] and not swap_channel.available():
         raise CommandError("--swap-step: this system does not have what it takes. Use --hot-swap.")
     daemon, step_by_step = options["daemon"], options["swap_step"]
     hot_swap = options["hot_swap"] or step_by_step
@@ -243,11 +246,11 @@ def manner(options: Mapping[str, Any]) -> Manner:
         strict_fork=options["strict_fork"],
         daemon=daemon,
         wait=options["wait"],
-        stdout=options["stdout_file"] or (pool.DAEMON_STDOUT if daemon else None),
-        stderr=options["stderr_file"] or (pool.DAEMON_STDERR if daemon else None),
+        stdout=options["stdout_file"] or (run.DAEMON_STDOUT if daemon else None),
+        stderr=options["stderr_file"] or (run.DAEMON_STDERR if daemon else None),
         sync=options["sync"],
-        pidfile=options["pidfile"] or (pool.DAEMON_PIDFILE if has_pidfile else None),
-        lock=options["lock"] or (pool.HOT_SWAP_LOCK if hot_swap else None),
+        pidfile=options["pidfile"] or (run.DAEMON_PIDFILE if has_pidfile else None),
+        lock=options["lock"] or (run.HOT_SWAP_LOCK if hot_swap else None),
         spawn_delay=options["spawn_delay"] / 1000,
         single_process_group=options["single_process_group"],
         replace_others=options["kill_others"] or hot_swap,

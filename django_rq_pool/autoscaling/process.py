@@ -1,0 +1,179 @@
+"""The surveyor: a process that loads the counts and measures the queues, so that the manager need
+not.
+
+Rule of the room: whatever a loader opens, starts, blocks on or breaks stays in here, and so does
+what measuring needs; should the process end, the manager forks another.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import signal
+import traceback
+
+from django.db import close_old_connections, reset_queries
+from setproctitle import setproctitle
+
+from ..config import settings
+from ..config.groups import Counts
+from ..config.loaders import Source
+from ..config.problems import CountsError, unvaried
+from ..config.settings import Configuration
+from ..ipc.counts_channel import Finding, Muster, SurveyLine, require_passable
+from ..ipc.lifeline import Lifeline
+from ..planning import phases
+from ..system import processes, signals
+from .autoscaler import Scaler
+
+TICK = 1.0
+"""Seconds between two calls of a loader, and between two measurements."""
+
+_HEED_NOT = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def run_surveyor(
+    configuration: Configuration,
+    identity: str,
+    line: SurveyLine,
+    lifeline: Lifeline,
+    counts: Counts,
+    load: bool,
+) -> int:
+    """Lives a surveyor's life, in the process forked for it.
+
+    Args:
+        configuration: what the pool was started with; its source is asked again.
+        identity: see `Scaler`.
+        line: to the manager.
+        lifeline: ends when the manager does.
+        counts: those that hold now, and go on to hold while others cannot be loaded.
+        load: whether they are to be loaded anew at once.
+    """
+    line.become_surveyor()
+    setproctitle(f"rqpool-surveyor[{configuration.name}]: loading the counts")
+    surveyor = _Surveyor(configuration, identity, line, lifeline, counts)
+    try:
+        surveyor.work(load)
+    finally:
+        surveyor.close()
+    return 0
+
+
+class _Surveyor:
+    def __init__(
+        self,
+        configuration: Configuration,
+        identity: str,
+        line: SurveyLine,
+        lifeline: Lifeline,
+        counts: Counts,
+    ) -> None:
+        self._inbox = signals.SignalInbox((*phases.STOP_SIGNALS, *_HEED_NOT))
+        signals.unblock()
+        self._source = configuration.source
+        self._environment = configuration.environment
+        self._name = configuration.name
+        self._identity = identity
+        self._line = line
+        self._lifeline = lifeline
+        self._counts = counts
+        self._said: Finding | None = None
+        self._failures = 0
+        self._scaler: Scaler | None = None
+
+    def work(self, load: bool) -> None:
+        """Loads, says what is new, and measures, until there is nothing more to do."""
+        if load:
+            self._load(reset=True)
+        while self._goes_on():
+            due = processes.monotonic() + TICK
+            if self._counts.bounded:
+                muster = self._ask()
+                if muster is None:
+                    return
+                self._scale(muster)
+            if self._wait(due):
+                return
+            if self._source.dynamic:
+                self._load(reset=False)
+
+    def close(self) -> None:
+        if self._scaler is not None:
+            self._scaler.close()
+
+    def _goes_on(self) -> bool:
+        return self._source.dynamic or bool(self._counts.bounded)
+
+    # Loading
+
+    def _load(self, *, reset: bool) -> None:
+        """Loads the counts, and tells the manager if that came out otherwise than before."""
+        counts, error = _load_counts(self._source, self._environment, reset=reset)
+        if counts is not None and counts != self._counts:
+            self._counts = counts
+            self.close()
+            self._scaler = None
+        said = self._said
+        if said is None or said.counts != counts or unvaried(said.error) != unvaried(error):
+            failures = 0 if counts is None else self._failures
+            self._said = Finding(counts, error, failures, self._goes_on())
+            self._line.find(self._said)
+        self._failures = self._failures + 1 if counts is None else 0
+
+    # Measuring
+
+    def _ask(self) -> Muster | None:
+        """What the manager says about its workers; None when it is time to leave."""
+        self._line.ask()
+        while True:
+            messages, ended = self._line.take()
+            if messages:
+                muster: Muster = messages[-1]
+                return muster
+            if ended or self._wait(processes.monotonic() + TICK, self._line.fileno()):
+                return None
+
+    def _scale(self, muster: Muster) -> None:
+        if self._scaler is None:
+            self._scaler = Scaler(self._name, self._identity, self._counts)
+        self._line.scale(self._scaler.scale(muster))
+
+    # Waiting
+
+    def _wait(self, due: float, *fds: int) -> bool:
+        """Waits until one of the descriptors is readable or time is up.
+
+        Returns:
+            Whether to leave: the manager is gone, or a signal says so.
+        """
+        seconds = max(0.0, due - processes.monotonic())
+        readable = self._inbox.wait([self._lifeline.fileno(), *fds], seconds)
+        leave = any(signum in phases.STOP_SIGNALS for signum in self._inbox.take())
+        return leave or self._lifeline.fileno() in readable
+
+
+def _load_counts(
+    source: Source, environment: str | None, *, reset: bool
+) -> tuple[Counts | None, str]:
+    """Loads the counts once: they, or why they cannot be used. A loader that cannot even be
+    interrupted ends the process."""
+    faulthandler.dump_traceback_later(2 * settings.loader_timeout(), exit=True)
+    try:
+        if reset:
+            source.reset()
+        counts = settings.load(source, environment)
+        require_passable(counts, source.name)
+        return counts, ""
+    except CountsError as error:
+        return None, _in_full(error, source.dynamic)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+        reset_queries()
+        close_old_connections()
+
+
+def _in_full(error: CountsError, with_traceback: bool) -> str:
+    """The problems in sentences, with the traceback of what a project's loader raised."""
+    if not with_traceback or error.__cause__ is None:
+        return str(error)
+    return f"{error}\n{''.join(traceback.format_exception(error.__cause__)).rstrip()}"

@@ -1,0 +1,81 @@
+"""Reports: what workers tell their manager, one datagram each.
+
+Rule of the room: a report is complete or not there. Datagrams between two ends of a socket pair
+keep their borders, however many workers write at once, and no worker can be taken for another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import dataclass
+from enum import Enum
+
+from ..config.problems import shortened
+
+_LONGEST = 16_000
+"""Characters of text in a report: a traceback longer than this loses its middle."""
+
+
+class Event(str, Enum):
+    """What a report is about."""
+
+    READY = "ready"
+    """The worker is registered and listens."""
+    BOOT_FAILED = "boot failed"
+    """The worker leaves before it was ready; the text is the traceback."""
+    REDIS_LOST = "redis lost"
+    """The worker cannot reach Redis and keeps trying; the text is the error."""
+    REDIS_BACK = "redis back"
+    """The worker reaches Redis again."""
+    IMPORTED = "imported"
+    """A job of the worker had to import modules; the text is their names, with spaces between."""
+
+
+@dataclass(frozen=True)
+class Report:
+    pid: int
+    event: Event
+    text: str = ""
+
+
+class Reports:
+    """Both ends of the line. The manager reads, every worker writes."""
+
+    def __init__(self) -> None:
+        self._manager_end, self._workers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._manager_end.setblocking(False)
+        self._workers_end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 * _LONGEST)
+
+    def fileno(self) -> int:
+        """What the manager waits on."""
+        return self._manager_end.fileno()
+
+    def take(self) -> list[Report]:
+        """Every report that has come in."""
+        reports: list[Report] = []
+        while True:
+            try:
+                data = self._manager_end.recv(8 * _LONGEST)
+            except BlockingIOError:
+                return reports
+            pid, event, text = json.loads(data.decode(errors="surrogatepass"))
+            reports.append(Report(pid, Event(event), text))
+
+    def send(self, event: Event, text: str = "") -> None:
+        """Called by a worker. A manager that is gone is no error: nobody is left to be told."""
+        text = shortened(text, _LONGEST)
+        try:
+            report = json.dumps((os.getpid(), event.value, text), ensure_ascii=False)
+            self._workers_end.send(report.encode(errors="surrogatepass"))
+        except OSError:
+            return
+
+    def become_worker(self) -> None:
+        """Closes the manager's end in a forked worker."""
+        self._manager_end.close()
+
+    def close(self) -> None:
+        self._manager_end.close()
+        self._workers_end.close()

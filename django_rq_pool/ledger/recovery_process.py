@@ -1,0 +1,71 @@
+"""The accountant: a short-lived process that accounts for one dead worker.
+
+Rule of the room: it is forked by the manager, which must never wait for Redis; it knows the dead
+worker's assignment, waits for its horse if that lives on, and leaves when all is settled.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from rq import Worker
+from setproctitle import setproctitle
+
+from ..ipc.assignment import Casualty
+from ..system import processes
+from ..worker.main import build_worker
+from ..worker.manager_link import UNREACHABLE, Berth
+from ..worker.pooled_worker import PooledWorker
+from . import settle
+
+logger = logging.getLogger("django_rq_pool")
+
+_HEARTBEAT = 30.0
+"""Seconds between two heartbeats for a horse that outlives its worker, as in RQ."""
+
+_OVERDUE = 60.0
+"""Seconds that a horse may run beyond its job's time limit before it is ended, as in RQ."""
+
+
+def run_accountant(casualty: Casualty) -> int:
+    """Lives an accountant's life, in the process forked for it.
+
+    Returns:
+        0 when the worker has been accounted for, by this process or another; 1 when the pool
+        stopped while Redis was away: the next pool of this name will do it.
+    """
+    berth = Berth(casualty.assignment)
+    name = casualty.assignment.name
+    setproctitle(f"rqpool-accountant[{casualty.assignment.pool}]: accounting for {name}")
+    locked = False
+    while berth.await_redis():
+        try:
+            worker = build_worker(
+                casualty.assignment.group,
+                name,
+                alive=False,
+                worker_class=None if casualty.ready else Worker,
+            )
+            worker.board(berth)
+            locked = locked or settle.lock(worker.connection, name)
+            if not locked:
+                return 0
+            settle.unregister(worker)
+            _guard(worker, casualty.horse_pid)
+            settle.account_for(worker, casualty.assignment.pool, casualty.cause)
+            return 0
+        except UNREACHABLE as error:
+            logger.warning("accounting for worker %s: %s", name, error)
+    logger.error("worker %s is not accounted for: Redis is away; the next pool will do it", name)
+    return 1
+
+
+def _guard(worker: PooledWorker, horse_pid: int) -> None:
+    """Keeps the job of a horse that outlived its worker from being called abandoned."""
+    if not horse_pid:
+        return
+    began = processes.monotonic()
+    settle.keep_alive(worker, int(_HEARTBEAT + _OVERDUE))
+    while not processes.wait_for_end(horse_pid, _HEARTBEAT):
+        settle.keep_alive(worker, int(_HEARTBEAT + _OVERDUE))
+    logger.debug("horse %d ended after %.1f s", horse_pid, processes.monotonic() - began)

@@ -1,0 +1,104 @@
+"""The overview: the report on a pool that INFO asks for, as lines of text for people.
+
+Rule of the room: what is known comes in as arguments, lines come out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from ..planning.backoff import Backoff
+from ..planning.plan import Wanted
+from ..planning.roster import Roster, WorkerRecord
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What a worker is seen to do.
+
+    Attributes:
+        job_id: the job that it runs, or an empty string.
+        paused: whether it takes no job until CONT.
+        memory: bytes of memory that are its share (PSS) or, where that cannot be known, that it
+            has (RSS), its horse's left out; None when neither can be known.
+    """
+
+    job_id: str
+    paused: bool
+    memory: int | None
+
+
+def overview(
+    title: str,
+    wanted: Iterable[Wanted],
+    roster: Roster,
+    backoffs: Mapping[str, Backoff],
+    activities: Mapping[int, Activity],
+    reasons: Mapping[str, str],
+    troubles_of: Callable[[str], Iterable[str]],
+    now: float,
+) -> list[str]:
+    """Describes a pool.
+
+    Args:
+        title: the first line.
+        wanted: for each queue group. One that is wanted no more and has workers is shown too.
+        roster: the live processes.
+        backoffs: by group name.
+        activities: of the workers, by pid.
+        reasons: why the count of a group is what it is, by name, where that changes by itself.
+        troubles_of: what a group suffers from, by name, a line for each.
+        now: the manager's monotonic clock, seconds.
+    """
+    counts = {want.group: want.workers for want in wanted}
+    members: dict[str, list[WorkerRecord]] = {name: [] for name in counts}
+    for record in roster.workers():
+        members.setdefault(record.group, []).append(record)
+    lines = [title]
+    for name, records in members.items():
+        ready = sum(record.ready_at is not None and record.stop is None for record in records)
+        stopping = sum(record.stop is not None for record in records)
+        line = f"  {name}: {counts.get(name, 0)} wanted, {ready} ready, {stopping} stopping"
+        delay = backoffs.get(name, Backoff()).not_before - now
+        if delay > 0:
+            line += f", next fork in {delay:.1f} s"
+        if name in reasons:
+            line += f" ({reasons[name]})"
+        lines.append(line)
+        lines += (f"    {trouble}" for trouble in troubles_of(name))
+        lines += (_line(record, activities[record.pid], now) for record in records)
+    for orphan in roster.orphans.values():
+        lines.append(f"  horse {orphan.pid} of {orphan.group} outlives its worker: {orphan.job_id}")
+    for accountant in roster.accountants.values():
+        lines.append(f"  accountant {accountant.pid} for {accountant.name}")
+    return lines
+
+
+def _line(record: WorkerRecord, activity: Activity, now: float) -> str:
+    states = []
+    if record.stop is not None:
+        states.append("stopping")
+    elif record.ready_at is None:
+        states.append("starting")
+    if activity.paused:
+        states.append("paused")
+    if activity.job_id:
+        states.append(f"busy with job {activity.job_id}")
+    memory = "" if activity.memory is None else f", {activity.memory / 2**20:.1f} MB"
+    state = ", ".join(states) or "idle"
+    return f"    {record.pid} {record.name}: {state}, {age(now - record.forked_at)} old{memory}"
+
+
+def age(seconds: float) -> str:
+    """A length of time in the two largest units that it fills."""
+    minutes, second = divmod(int(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days} d {hour} h"
+    if hours:
+        return f"{hours} h {minute} min"
+    if minutes:
+        return f"{minutes} min {second} s"
+    return f"{second} s"

@@ -1,0 +1,4 @@
+"""Startup: from a configuration to a running manager.
+
+Rule of the package: the only one that knows all the others. Door: `run`.
+"""

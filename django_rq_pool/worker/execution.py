@@ -1,0 +1,322 @@
+"""Running: a job of a pooled worker, from the fork of its horse until it is settled.
+
+Rule of the room: it knows RQ's insides, as `member`, `pooled` and `accounting` do; each override
+says what RQ does instead and why that will not do. What must be written is written, however long
+Redis is away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from types import FrameType
+from typing import Any, TypeVar
+
+from redis.exceptions import ConnectionError
+from rq import Queue
+from rq.exceptions import StopRequested
+from rq.executions import Execution
+from rq.job import Job
+from rq.timeouts import HorseMonitorTimeoutException
+from rq.utils import now as utc_now
+
+from .. import TermException
+from ..config import redis_clients
+from ..connections import close_connections, renew_connections
+from ..ledger import settle
+from ..ledger.settle import IN_FLIGHT_KEY
+from ..system import processes
+from .manager_link import REDIS_RETRY, UNREACHABLE
+from .registration import Member
+
+Outcome = TypeVar("Outcome")
+
+
+class RunsJobs(Member):
+    """The half of `pooled.PooledWorker` that has a job in hand."""
+
+    _cut_short = ""
+    """Why the job at hand was cut short; empty for one that ended by itself."""
+    _kill_horse_at: float | None = None
+    """When the horse that was asked to end is killed; None: it was not asked."""
+
+    crashed = False
+    """Whether the worker leaves because something went wrong in it."""
+
+    @contextlib.contextmanager
+    def noting_crashes(self) -> Iterator[None]:
+        """Notes what RQ's loop will log and leave upon."""
+        try:
+            yield
+        except (StopRequested, *UNREACHABLE):
+            raise
+        except Exception:
+            self.crashed = True
+            raise
+
+    # In the worker
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Shows the job on the scoreboard while it runs. What RQ does when Redis goes away around
+        a job is to leave, with the job in hand; here the worker waits and settles it."""
+        self._berth.slot.begin(job.id)
+        self._cut_short = ""
+        try:
+            with self.noting_crashes():
+                super().execute_job(job, queue)
+        except UNREACHABLE as error:
+            self.log.error("Worker %s: Redis went away around job %s: %s", self.name, job.id, error)
+            self._await_redis()
+            settle.settle(self, "Redis went away around the job")
+        finally:
+            self._berth.slot.end()
+            if self._lessons is not None:
+                self._berth.tell_imported(self._lessons.take())
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """RQ's worker leaves when a heartbeat does not get through, and sends its three commands
+        one by one."""
+        try:
+            if pipeline is not None:
+                super().heartbeat(timeout, pipeline)
+                return
+            with self.connection.pipeline(transaction=False) as own:
+                super().heartbeat(timeout, own)
+                own.execute()
+        except UNREACHABLE as error:
+            self.log.warning("Worker %s: heartbeat: %s", self.name, error)
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """RQ's worker leaves its running horse alone when a heartbeat does not get through."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except UNREACHABLE as error:
+            self.log.warning("Worker %s: heartbeat of job %s: %s", self.name, job.id, error)
+
+    def fork_work_horse(self, job: Job, queue: Queue) -> None:
+        """RQ's horse inherits the worker's database connections, and what the worker has not yet
+        written to its standard streams. And only the horse makes itself leader of its process
+        group, so that `kill_horse` right after the fork would take the worker's group for the
+        horse's."""
+        close_connections()
+        processes.flush_output()
+        super().fork_work_horse(job, queue)
+        processes.lead_group(self.horse_pid)
+        self._berth.slot.horse(self.horse_pid)
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """RQ asks for the horse's process group: just after the fork that is its worker's."""
+        if self.horse_pid:
+            processes.send_group(self.horse_pid, sig)
+            processes.send(self.horse_pid, sig)
+
+    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
+        """RQ blocks in wait4, where no signal is heeded and a vanished manager is not noticed. It
+        is interrupted for heartbeats by an alarm whose handler raises out of whatever runs; here
+        the same exception comes before that."""
+        if not self.horse_pid:
+            return super().wait_for_horse()
+        heartbeat_at = time.monotonic() + 0.9 * self.job_monitoring_interval
+        while True:
+            try:
+                pid, status, usage = os.wait4(self.horse_pid, os.WNOHANG)
+            except ChildProcessError:
+                return None, None, None
+            if pid:
+                self._kill_horse_at = None
+                return pid, status, usage
+            if self._berth.end_job or (self._berth.immediately and self._kill_horse_at is None):
+                self._kill_horse_at = self._end_horse()
+            now = time.monotonic()
+            if self._kill_horse_at is not None and now >= self._kill_horse_at:
+                self.kill_horse()
+                self._kill_horse_at = float("inf")
+            if now >= heartbeat_at:
+                raise HorseMonitorTimeoutException
+            self._berth.wait([], min(heartbeat_at, self._kill_horse_at or heartbeat_at) - now)
+
+    def _end_horse(self) -> float:
+        """Begins to end the running job; returns when to kill what is left of it."""
+        asked = "to stop immediately" if self._berth.immediately else "by USR1 to end the job"
+        self._cut_short = f"Worker {self.name} was asked {asked}."
+        self._berth.end_job = False
+        grace = self._berth.rules.term_child
+        if grace is None:
+            return 0.0
+        os.kill(self.horse_pid, signal.SIGTERM)
+        return time.monotonic() + grace
+
+    def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
+        """Notes that the failure which RQ records next is not the job's own."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)
+        started, limit = job.started_at, job.timeout or -1
+        overdue = started and limit > 0 and (utc_now() - started).total_seconds() > limit
+        if not (self._cut_short or overdue):
+            self._cut_short = "Its horse was ended by somebody else."
+
+    # In the horse
+
+    def main_work_horse(self, job: Job, queue: Queue) -> None:
+        """A horse whose worker died before it was on the scoreboard is known to nobody, and its job
+        is given to another: it must not begin. One that is on it is waited for."""
+        worker_pid = self.pid
+        self._berth.become_horse()
+        if os.getppid() != worker_pid:
+            os._exit(1)
+        self._release_redis()
+        redis_clients.keep_driver_quiet(self.connection)
+        super().main_work_horse(job, queue)
+
+    def _release_redis(self) -> None:
+        """Closes the horse's copies of its worker's connections to Redis. redis-py uses none of
+        them after a fork; but the server would not notice, while the horse lives, that the worker
+        is gone, and would go on sending to it."""
+        for client in (self.connection, *(queue.connection for queue in self.queues)):
+            for kept in ("_available_connections", "_in_use_connections", "_connections"):
+                for connection in tuple(getattr(client.connection_pool, kept, ())):
+                    connection.disconnect()
+
+    def setup_work_horse_signals(self) -> None:
+        """RQ lets TERM kill a horse, so that a signal to a whole group or container fails jobs
+        behind the worker's back. `Berth.become_horse` has set the signals."""
+        if self._berth.rules.term_child is not None:
+            signal.signal(signal.SIGTERM, self._raise_in_job)
+
+    def _raise_in_job(self, signum: int, frame: FrameType | None) -> None:
+        """Tells the job that its worker was asked to stop immediately, under TERM_CHILD."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: its clean-up is not interrupted
+        self._cut_short = f"Worker {self.name} was asked to stop immediately."
+        raise TermException(self._cut_short)
+
+    def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """RQ's horse leaves by ``os._exit``: what a job prints into a file or a pipe is lost. And
+        RQ's `SimpleWorker` keeps a database connection that is broken."""
+        renew_connections()
+        if self._lessons is not None:
+            self._lessons.begin()
+        try:
+            return super().perform_job(job, queue, execution)
+        finally:
+            if self._lessons is not None:
+                self._lessons.end()
+            renew_connections()
+            processes.flush_output()
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
+        """As RQ's, but the job leaves this worker's in-flight list (instead of RQ's intermediate
+        queue) in the very transaction that makes it a started one."""
+
+        def prepare() -> None:
+            with self.connection.pipeline() as pipeline:
+                ttl = self.get_heartbeat_ttl(job)
+                self.heartbeat(ttl, pipeline=pipeline)
+                job.heartbeat(utc_now(), ttl, pipeline=pipeline)
+                job.prepare_for_execution(self.name, pipeline=pipeline)
+                pipeline.persist(job.key)
+                pipeline.lrem(IN_FLIGHT_KEY % self.name, 1, job.id)
+                pipeline.execute()
+
+        self._insist(prepare)
+        self.procline(f"Processing {job.func_name} from {job.origin} since {time.time()}")
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """Insists; see `_insist`."""
+        write = super().handle_execution_ended
+        self._insist(lambda: write(job, queue, heartbeat_ttl))
+
+    def handle_job_success(
+        self, job: Job, queue: Queue, started_job_registry: Any, execution: Execution
+    ) -> None:
+        """Insists: what RQ cannot write then is a job that ran and counts as failed."""
+        write = super().handle_job_success
+        self._insist(lambda: write(job, queue, started_job_registry, execution), execution)
+
+    def handle_job_retry(
+        self, job: Job, queue: Queue, retry: Any, started_job_registry: Any, execution: Execution
+    ) -> None:
+        """Insists, as for a success."""
+        write = super().handle_job_retry
+        self._insist(lambda: write(job, queue, retry, started_job_registry, execution), execution)
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """Insists, gives the reason if the pool is it, and puts a job back that was cut short if
+        its group says so. RQ logs an error of Redis and forgets the job; and it fails a job again
+        whose horse ended just after it had settled it by a retry."""
+        reason, self._cut_short = self._cut_short, ""
+        if (
+            execution is not None
+            and not self.is_horse
+            and not self._insist(lambda: settle.is_open(self, execution))
+        ):
+            return
+        if reason and self._stopped_job_id != job.id and execution is not None:
+            if not settle.is_begun(self, job):
+                # A horse that was ended before it began: the job has not run at all.
+                self._insist(lambda: settle.put_back(self, job.id, [execution]))
+                return
+            exc_string = f"{exc_string}{reason}"
+            if self.group.options.interrupted == "requeue":
+                requeue = partial(settle.requeue, self, job, queue, execution)
+                if self._insist(requeue, execution) is not False:
+                    return
+                job.retries_left = 0
+                exc_string += " It was cut short too often: perhaps it is what ends its workers."
+        if self.stands_for_dead:
+            settle.tell_failure(self, job)
+        write = super().handle_job_failure
+        stopped, retries = self._stopped_job_id, job.retries_left
+        attempts = iter(range(3))
+
+        def attempt() -> None:
+            self._stopped_job_id, job.retries_left = stopped, retries
+            write(job, queue, started_job_registry, exc_string, execution)
+            # RQ logs what went wrong and returns. What is not Redis's absence does not heal.
+            unrecorded = execution is not None and settle.is_open(self, execution)
+            if unrecorded and next(attempts, None) is not None:
+                raise ConnectionError("the failure of the job is not recorded")
+
+        self._insist(attempt, execution)
+
+    def fail_cut_short(self, job: Job, queue: Queue, execution: Execution, cause: str) -> None:
+        """Settles a job whose worker is gone; see `accounting`."""
+        self._cut_short = cause
+        self.handle_job_failure(job, queue, exc_string="", execution=execution)
+
+    def _insist(
+        self, write: Callable[[], Outcome], execution: Execution | None = None
+    ) -> Outcome | None:
+        """Repeats what must be written, or known, until Redis is back.
+
+        Args:
+            write: writes it in one transaction.
+            execution: what the transaction settles, if it does: when an answer was lost with the
+                connection, it tells whether the transaction was carried out.
+
+        Returns:
+            What ``write`` returns; None when it turns out to have been carried out before.
+        """
+        told = False
+        while True:
+            try:
+                if told and execution is not None and not settle.is_open(self, execution):
+                    return None
+                return write()
+            except UNREACHABLE as error:
+                if not told:
+                    self.log.error("Worker %s: %s; trying until Redis is back", self.name, error)
+                told = True
+                if self.is_horse:
+                    processes.pause(REDIS_RETRY)
+                elif not self._berth.await_redis():
+                    raise

@@ -1,0 +1,146 @@
+"""The worker's life: from the fork until the process ends.
+
+Rule of the room: build the group's worker as ``rqworker`` would, let it work, say how it ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+from django_rq.queues import get_queues
+from django_rq.workers import get_exception_handlers, get_worker_class
+from rq import SpawnWorker
+from rq.worker import BaseWorker, DequeueStrategy
+from setproctitle import setproctitle
+
+from .. import hooks, log
+from ..config import redis_clients
+from ..config.groups import QueueGroup
+from ..ipc.assignment import Assignment
+from ..ipc.reports import Event
+from ..ledger import settle
+from .manager_link import UNREACHABLE, Berth
+from .pooled_worker import PooledWorker
+
+logger = logging.getLogger("django_rq_pool")
+
+
+def run_worker(assignment: Assignment) -> int:
+    """Lives a worker's life, in the process forked for it. See `assignment.RunWorker`.
+
+    Returns:
+        0 when it left because it was asked to, or because its options said so; else 1.
+    """
+    berth = Berth(assignment)
+    setproctitle(f"rq:worker:{assignment.name}: Starting")
+    worker: PooledWorker | None = None
+    try:
+        while berth.await_redis():
+            try:
+                if worker is None:
+                    worker = _prepare(assignment, berth)
+                else:
+                    settle.unregister(worker)  # of its registering, a part may have got through
+                return _work(worker, assignment)
+            except UNREACHABLE as error:
+                if berth.ready:
+                    logger.warning("worker %s could not unregister: %s", assignment.name, error)
+                    return 1
+        return 0
+    except BaseException:  # a project's class may raise anything, SystemExit included
+        if berth.ready:
+            raise
+        assignment.reports.send(Event.BOOT_FAILED, traceback.format_exc())
+        return 1
+
+
+def _prepare(assignment: Assignment, berth: Berth) -> PooledWorker:
+    worker = build_worker(assignment.group, assignment.name)
+    worker.board(berth)
+    try:
+        hooks.after_prefork.run(worker)
+    except UNREACHABLE as error:  # some server, and not the one that is waited for
+        raise RuntimeError("an after_prefork hook cannot reach its server") from error
+    return worker
+
+
+def _work(worker: PooledWorker, assignment: Assignment) -> int:
+    options = assignment.group.options
+    worker.work(
+        burst=assignment.burst,
+        logging_level=None,
+        date_format=log.DATE_FORMAT,
+        log_format=log.FORMAT,
+        max_jobs=options.max_jobs,
+        max_idle_time=options.max_idle_time,
+        with_scheduler=options.with_scheduler,
+        dequeue_strategy=DequeueStrategy(options.dequeue_strategy),
+    )
+    entitled = assignment.burst or options.max_jobs or options.max_idle_time
+    return 0 if worker.asked_to_stop or (entitled and not worker.crashed) else 1
+
+
+def build_worker(
+    group: QueueGroup,
+    name: str,
+    *,
+    alive: bool = True,
+    worker_class: type[BaseWorker] | None = None,
+) -> PooledWorker:
+    """Builds a group's RQ worker as ``manage.py rqworker`` does, from settings and options.
+
+    Args:
+        group: the queue group.
+        name: the worker's name in Redis.
+        alive: whether it is this process; else it stands for a dead one, to be accounted for.
+        worker_class: None takes the group's, or the settings'.
+
+    Raises:
+        Exception: what the project's classes raise.
+    """
+    options = group.options
+    # Left to itself, django-rq gives each queue a client, and so a connection, of its own.
+    redis = redis_clients.client(group)
+    queues = get_queues(
+        *group.queues,
+        connection=redis,
+        job_class=options.job_class,
+        queue_class=options.queue_class,
+    )
+    worker: PooledWorker = pooled(get_worker_class(worker_class or options.worker_class))(
+        queues,
+        name=name,
+        connection=redis,
+        exception_handlers=get_exception_handlers() or None,
+        job_class=queues[0].job_class,
+        queue_class=type(queues[0]),
+        worker_ttl=options.worker_ttl,
+        serializer=options.serializer or queues[0].serializer,
+        prepare_for_work=alive,
+    )
+    worker.group = group
+    worker.stands_for_dead = not alive
+    return worker
+
+
+def pooled(worker_class: type[BaseWorker]) -> type[Any]:
+    """The project's worker class with the pool's behaviour on top.
+
+    Raises:
+        TypeError: the class cannot work in a pool; the text says why.
+    """
+    problem = unfit(worker_class)
+    if problem is not None:
+        raise TypeError(problem)
+    return type(f"Pooled{worker_class.__name__}", (PooledWorker, worker_class), {})
+
+
+def unfit(worker_class: object) -> str | None:
+    """Why a class cannot be a worker's class in a pool, or None when it can."""
+    if not (isinstance(worker_class, type) and issubclass(worker_class, BaseWorker)):
+        return f"{worker_class!r} is not an RQ worker class."
+    if issubclass(worker_class, SpawnWorker):
+        return "SpawnWorker starts a new interpreter for every job, which shares nothing."
+    return None

@@ -1,0 +1,181 @@
+"""The pooled worker: the project's RQ worker class with the pool's behaviour on top.
+
+Rule of the room: it knows RQ's insides, as `member`, `running` and `accounting` do; each override
+says what RQ does instead and why that will not do. Here no job is in hand yet.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+from typing import Any, cast
+
+from rq import Queue
+from rq.exceptions import StopRequested
+from rq.job import Job
+from rq.suspension import is_suspended
+from rq.utils import as_text
+from rq.worker import BaseWorker, WorkerStatus
+
+from ..ledger import settle
+from .execution import RunsJobs
+from .fetch import Fetched
+from .manager_link import UNREACHABLE
+
+_SUSPENSION_CHECK = 1.0
+"""Seconds between two looks at RQ's suspension key, as in RQ."""
+
+
+class PooledWorker(RunsJobs):
+    """Mixin over the project's worker class."""
+
+    # Stopping and pausing
+
+    def _install_signal_handlers(self) -> None:
+        """RQ's handlers raise out of whatever runs, with a job in hand perhaps: it would be lost.
+        The berth has the signals; they are heeded where the worker waits."""
+
+    def handle_payload(self, message: Any) -> None:
+        """RQ's remote ``shutdown`` sends SIGINT to its own process, which means an immediate stop
+        here; it stays graceful. This runs in RQ's subscription thread."""
+        if b'"shutdown"' in message["data"]:
+            self.log.info("Worker %s: shutdown command received", self.name)
+            os.kill(os.getpid(), signal.SIGQUIT)
+        else:
+            super().handle_payload(message)
+
+    def unsubscribe(self) -> None:
+        """RQ ends its subscription thread and waits for it, up to a second. The process is about to
+        end, and with it the thread and its socket."""
+
+    def check_for_suspension(self, burst: bool) -> None:
+        """The first thing in each turn of RQ's loop: the place to heed a stop, no job being in
+        hand. RQ sleeps while it is suspended and would not notice one, nor that Redis went."""
+        self._berth.tell_ready()
+        shown = False
+        while True:
+            self._stop_if_asked()
+            try:
+                if not (
+                    self._berth.paused or is_suspended(self.connection, cast(BaseWorker, self))
+                ):
+                    return
+                if not shown:
+                    shown = True
+                    self.log.info("Worker %s: suspended", self.name)
+                    self.set_state(WorkerStatus.SUSPENDED)
+            except UNREACHABLE:
+                self._await_redis()
+            if burst and not self._berth.paused:
+                raise StopRequested
+            self._berth.wait([], _SUSPENSION_CHECK)
+
+    def _stop_if_asked(self) -> None:
+        self._berth.heed()
+        self._berth.end_job = False  # there is none
+        if self._berth.stopping:
+            raise StopRequested
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether it leaves because it was asked to, or because the manager is gone."""
+        return self._berth.stopping
+
+    def run_maintenance_tasks(self) -> None:
+        """As RQ's, which logs whatever goes wrong and leaves as if its work were done."""
+        with self.noting_crashes():
+            super().run_maintenance_tasks()
+
+    # Taking a job
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """RQ logs whatever goes wrong and leaves as if its work were done."""
+        with self.noting_crashes():
+            return self._take(timeout, max_idle_time)
+
+    def _take(self, timeout: int | None, max_idle_time: int | None) -> tuple[Job, Queue] | None:
+        """RQ pops with BLPOP, which leaves a job nowhere if the worker dies then, blocks where no
+        signal is heeded, and backs off up to a minute when Redis is away."""
+        idle_until = None if max_idle_time is None else time.monotonic() + max_idle_time
+        self.procline("Listening on " + ",".join(self.queue_names()))
+        while True:
+            self.check_for_suspension(burst=timeout is None)
+            try:
+                if self.get_state() != WorkerStatus.IDLE:
+                    self.set_state(WorkerStatus.IDLE)
+                if self.should_run_maintenance_tasks:
+                    self.run_maintenance_tasks()
+                if self.until_suspects_are_due() <= 0:
+                    self.account_for_lost()
+                result = self._fetch(timeout, idle_until)
+            except UNREACHABLE:
+                self._fetcher.close()
+                self._await_redis()
+                self._state = WorkerStatus.STARTED  # whatever Redis knew of it may be gone
+                continue
+            if result is not None:
+                return result
+            if timeout is None or (idle_until is not None and time.monotonic() >= idle_until):
+                return None
+
+    def _fetch(self, timeout: int | None, idle_until: float | None) -> tuple[Job, Queue] | None:
+        """One try to get a job; ``timeout`` None means not to wait for one."""
+        keys = [queue.key for queue in self._ordered_queues]
+        fetched = self._fetcher.take(keys)
+        if fetched is None and timeout is not None:
+            seconds = min(float(timeout), self.until_suspects_are_due())
+            if idle_until is not None:
+                seconds = max(0.0, min(seconds, idle_until - time.monotonic()))
+            fetched = self._fetcher.wait(keys, seconds)
+        while fetched is not None:
+            fetched = self._with_queue(fetched)
+            self._berth.heed()
+            self._berth.end_job = False  # that was for the job before
+            if self._berth.stopping or self._berth.paused:
+                self._fetcher.give_back(fetched)
+                return None
+            result = self._load(fetched)
+            if result is not None:
+                return result
+            fetched = self._fetcher.take(keys)
+        return None
+
+    def _with_queue(self, fetched: Fetched) -> Fetched:
+        """Looks up the queue of a job that came while Redis was lost."""
+        if fetched.queue_key:
+            return fetched
+        origin = self.connection.hget(self.job_class.key_for(fetched.job_id), "origin")
+        queue = as_text(origin) if origin else self.queues[0].name
+        return replace(fetched, queue_key=f"{Queue.redis_queue_namespace_prefix}{queue}")
+
+    def _load(self, fetched: Fetched) -> tuple[Job, Queue] | None:
+        """The job behind an id, or None when there is nothing to run."""
+        try:
+            result = self.queue_class._fetch_dequeued_job(
+                self.connection,
+                fetched.queue_key,
+                fetched.job_id,
+                job_class=self.job_class,
+                serializer=self.serializer,
+                death_penalty_class=self.death_penalty_class,
+            )
+        except UNREACHABLE:
+            raise
+        except Exception:
+            # RQ's worker dies of it, and the job is nowhere. It would kill the next worker too.
+            self.log.exception("Worker %s: cannot load job %s", self.name, fetched.job_id)
+            settle.fail_unreadable(self, fetched)
+            return None
+        if result is None:
+            self._fetcher.forget(fetched)  # deleted while it waited: RQ takes the next one too
+            return None
+        job, queue = result
+        self.reorder_queues(reference_queue=queue)
+        job.redis_server_version = self.get_redis_server_version()
+        described = job.description if self.log_job_description else job.id
+        self.log.info("Worker %s: %s: %s (%s)", self.name, queue.name, described, job.id)
+        return job, queue
