@@ -19,15 +19,15 @@ import time
 from django.conf import settings
 
 from django_rq_pool.config.groups import Counts, parse_counts
-from django_rq_pool.ipc.assignment import Assignment, Lives
+from django_rq_pool.config.stop_policy import StopRules
+from django_rq_pool.ipc.assignment import Assignment, EntryPoints
 from django_rq_pool.ipc.reports import Event
-from django_rq_pool.ipc.swap_channel import GivesWay
 from django_rq_pool.manager.loop import Manager
-from django_rq_pool.manager.spawner import Nursery
-from django_rq_pool.manager.status_notifier import Herald
+from django_rq_pool.manager.spawner import Spawner
+from django_rq_pool.manager.status_notifier import StatusNotifier
 from django_rq_pool.planning import phases
-from django_rq_pool.planning.phases import StopRules
-from django_rq_pool.planning.plan import Habits
+from django_rq_pool.planning.plan import PlanOptions
+from django_rq_pool.swap.release import OutgoingPool
 from django_rq_pool.system import signals
 from django_rq_pool.system.launch import Launch
 from django_rq_pool.system.sd_notify import Notifier
@@ -58,29 +58,29 @@ def nothing(*arguments: object) -> int:
 def make_manager(counts: Counts) -> Manager:
     rules = StopRules()
     inbox = signals.SignalInbox(phases.OTHER_SIGNALS)
-    nursery = Nursery(
+    spawner = Spawner(
         "turns",
         inbox,
-        Lives(worker, accountant=nothing, surveyor=nothing),
+        EntryPoints(worker, recovery=nothing, autoscaling=nothing),
         rules=rules,
         burst=False,
         single_process_group=False,
-        learns=False,
+        tracks_imports=False,
         reopen_logs=nothing,
-        let_go=nothing,
+        release_inherited=nothing,
     )
     return Manager(
         "turns",
         counts,
-        nursery,
+        spawner,
         inbox,
-        Herald("turns", Launch(), Notifier({}), aim=None),
-        GivesWay(),
+        StatusNotifier("turns", Launch(), Notifier({}), goal=None),
+        OutgoingPool(),
         rules=rules,
-        habits=Habits(),
+        plan_options=PlanOptions(),
         watches_counts=False,
         is_daemon=False,
-        succession=None,
+        takeover=None,
         reopen_logs=nothing,
     )
 
@@ -93,11 +93,11 @@ def main() -> None:
         {"high": workers}, source="turns", environment=None, queues={"high": "a server"}
     )
     manager = make_manager(counts)
-    roster = manager._crew.roster
+    roster = manager._children.roster
     while sum(record.ready_at is not None for record in roster.workers()) < workers:
         turn(manager)
     print(json.dumps(statistics.median(turn(manager) for _ in range(TURNS))))
-    manager._nursery.close()  # the workers leave
+    manager._spawner.close()  # the workers leave
 
 
 if __name__ == "__main__":

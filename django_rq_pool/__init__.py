@@ -14,14 +14,6 @@ __version__ = "0.1.0"
 __all__ = ["TermException", "Throttled", "__version__", "run_pool"]
 
 
-class TermException(BaseException):
-    """Raised in a running job when its worker is asked to stop immediately under TERM_CHILD.
-
-    Not an ``Exception``, so that a job which catches those still hears of it. What it leaves
-    uncaught ends the job, which is then retried, failed or requeued.
-    """
-
-
 def run_pool(
     counts: Mapping[str, object] | str | Callable[[str | None], object] | None = None,
     *,
@@ -66,7 +58,7 @@ def run_pool(
 
     from . import log
     from .config import settings
-    from .planning.phases import TermPolicy
+    from .config.stop_policy import TermPolicy
     from .startup import run
 
     if threading.current_thread() is not threading.main_thread():
@@ -75,5 +67,5 @@ def run_pool(
     log.set_up(verbosity)
     return run.run(
         lambda: settings.configure(counts=counts, name=name, environment=environment, term=policy),
-        run.Manner(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
+        run.RunOptions(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
     )

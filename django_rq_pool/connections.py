@@ -15,7 +15,7 @@ from django.core.cache.backends.redis import RedisCache
 from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from .config.problems import in_a_line
+from .text import in_a_line
 
 logger = logging.getLogger("django_rq_pool")
 

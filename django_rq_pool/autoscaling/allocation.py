@@ -15,7 +15,7 @@ HOLDS = 1.25
 
 
 @dataclass(frozen=True)
-class Claim:
+class Request:
     """What one group asks for.
 
     Attributes:
@@ -32,7 +32,7 @@ class Claim:
         return min(self.decision.bounds.min, self.decision.count)
 
 
-def allot(claims: Mapping[str, Claim], room: int) -> dict[str, Decision]:
+def allocate(requests: Mapping[str, Request], room: int) -> dict[str, Decision]:
     """Shares what a pool may have among groups whose counts have bounds.
 
     Each has its minimum first. The rest goes, one worker after another, to the group that is
@@ -49,29 +49,33 @@ def allot(claims: Mapping[str, Claim], room: int) -> dict[str, Decision]:
     Returns:
         The decisions, by group.
     """
-    counts = {name: claim.decision.count for name, claim in claims.items()}
+    counts = {name: request.decision.count for name, request in requests.items()}
     if sum(counts.values()) > room:
-        counts = _apportion(claims, room)
-    free = max(0, room - sum(max(claim.held, claim.least) for claim in claims.values()))
+        counts = _apportion(requests, room)
+    free = max(0, room - sum(max(request.held, request.least) for request in requests.values()))
     decisions: dict[str, Decision] = {}
-    for name, claim in claims.items():
-        has = max(claim.held, claim.least)
+    for name, request in requests.items():
+        has = max(request.held, request.least)
         more = min(max(0, counts[name] - has), free)
         free -= more
-        decisions[name] = _lower(claim.decision, min(counts[name], has + more))
+        decisions[name] = _lower(request.decision, min(counts[name], has + more))
     return decisions
 
 
-def _apportion(claims: Mapping[str, Claim], room: int) -> dict[str, int]:
-    counts = {name: claim.least for name, claim in claims.items()}
+def _apportion(requests: Mapping[str, Request], room: int) -> dict[str, int]:
+    counts = {name: request.least for name, request in requests.items()}
 
     def strength(name: str) -> float:
-        claim = claims[name]
-        holds = HOLDS if counts[name] < claim.held else 1.0
-        return holds * (claim.decision.need - claim.least) / (2 * (counts[name] - claim.least) + 1)
+        request = requests[name]
+        holds = HOLDS if counts[name] < request.held else 1.0
+        return (
+            holds
+            * (request.decision.need - request.least)
+            / (2 * (counts[name] - request.least) + 1)
+        )
 
     for _ in range(room - sum(counts.values())):
-        takers = [name for name in claims if counts[name] < claims[name].decision.count]
+        takers = [name for name in requests if counts[name] < requests[name].decision.count]
         counts[max(takers, key=strength)] += 1
     return counts
 

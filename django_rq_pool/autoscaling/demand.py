@@ -37,23 +37,6 @@ _SHORTEST = 0.001
 
 
 @dataclass(frozen=True)
-class Effort:
-    """What this pool's workers of a group are doing and have done.
-
-    Attributes:
-        count: how many it gives the group; those that were asked to leave are none of them.
-        busy: how many run a job, those included that leave after it.
-        ended: jobs that ended since the pool was started, whatever became of them.
-        run_seconds: how long these had run, all together.
-    """
-
-    count: int = 0
-    busy: int = 0
-    ended: int = 0
-    run_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
 class Observation:
     """What was seen of a group at one moment.
 

@@ -25,8 +25,9 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from ..config import settings
 from ..config.groups import QueueGroup
 from ..config.options import Bounds
-from ..worker.manager_link import probe
-from .demand import Effort, Observation
+from ..config.redis_clients import probe
+from ..ipc.counts_channel import GroupStats
+from .demand import Observation
 from .peers import Peer
 from .policy import Decision
 
@@ -76,7 +77,7 @@ for each queue the prefix of its jobs' keys, then for each group the keys of its
 
 
 @dataclass(frozen=True)
-class Reading:
+class Measurement:
     """The outcome of one look.
 
     Attributes:
@@ -88,7 +89,7 @@ class Reading:
     failures: dict[str, str]
 
 
-class Gauge:
+class Metrics:
     """Measures a pool's groups.
 
     Construct it in the process that uses it; connections are opened when they are needed.
@@ -114,19 +115,19 @@ class Gauge:
                 by_server.append((parameters, [group]))
         self._servers = [_Server(pool, identity, there) for _, there in by_server]
 
-    def measure(self, efforts: Mapping[str, Effort]) -> Reading:
+    def measure(self, stats: Mapping[str, GroupStats]) -> Measurement:
         """Looks at every server once.
 
         A server that does not answer within `ANSWER_LIMIT` seconds makes failures of its groups and
         does not keep the others from being measured.
 
         Args:
-            efforts: of every group with bounds, by name.
+            stats: of every group with bounds, by name.
         """
-        reading = Reading({}, {})
+        reading = Measurement({}, {})
         for server in self._servers:
             try:
-                reading.observations.update(server.measure(efforts))
+                reading.observations.update(server.measure(stats))
             except RedisError as error:
                 reason = f"{type(error).__name__}: {error}"
                 reading.failures.update((group.name, reason) for group in server.groups)
@@ -173,11 +174,11 @@ class _Server:
             *(queue.job_class.redis_job_namespace_prefix for queue in self._queues.values()),
             *(json.dumps([WORKERS_BY_QUEUE_KEY % name for name in g.queues]) for g in groups),
         ]
-        self._before: dict[str, Effort] = {}
+        self._before: dict[str, GroupStats] = {}
         self._seen: dict[str, Peer] = {}
         self._clock_ahead = 0.0
 
-    def measure(self, efforts: Mapping[str, Effort]) -> dict[str, Observation]:
+    def measure(self, stats: Mapping[str, GroupStats]) -> dict[str, Observation]:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.eval(_MEASURE, len(self._keys), *self._keys, *self._arguments)
             pipeline.hgetall(self._peers_key)
@@ -185,40 +186,41 @@ class _Server:
         now = int(clock[0]) + int(clock[1]) / 1e6
         self._clock_ahead = now - time.monotonic()
         queues = {
-            name: _QueueReading.of(figures, now) for name, figures in zip(self._queues, measured)
+            name: _QueueMeasurement.of(figures, now)
+            for name, figures in zip(self._queues, measured)
         }
         others = self._others(shown, now)
         observations = {}
         for group, workers in zip(self.groups, live):
-            effort = efforts.get(group.name)
-            if effort is None:
+            own = stats.get(group.name)
+            if own is None:
                 continue  # the manager has not heard of the group
             there = [queues[name] for name in group.queues]
             observations[group.name] = self._observe(
-                group, effort, there, int(workers), others.get(group.name, ())
+                group, own, there, int(workers), others.get(group.name, ())
             )
-            self._before[group.name] = effort
+            self._before[group.name] = own
         return observations
 
     def _observe(
         self,
         group: QueueGroup,
-        effort: Effort,
-        queues: list[_QueueReading],
+        stats: GroupStats,
+        queues: list[_QueueMeasurement],
         live: int,
         others: Iterable[Peer],
     ) -> Observation:
-        assert group.bounds is not None  # noqa: S101  # Gauge has left the others out
-        before = self._before.get(group.name, effort)
-        mine = Peer(self._identity, effort.count, effort.busy, group.bounds)
+        assert group.bounds is not None  # noqa: S101  # Metrics has left the others out
+        before = self._before.get(group.name, stats)
+        mine = Peer(self._identity, stats.count, stats.busy, group.bounds)
         self._seen[group.name] = mine
         return Observation(
             oldest=max(queue.oldest for queue in queues),
             waiting=sum(queue.waiting for queue in queues),
             running=sum(queue.running for queue in queues),
             live=live,
-            ended=max(0, effort.ended - before.ended),
-            run_seconds=max(0.0, effort.run_seconds - before.run_seconds),
+            ended=max(0, stats.ended - before.ended),
+            run_seconds=max(0.0, stats.run_seconds - before.run_seconds),
             mine=mine,
             others=tuple(others),
         )
@@ -269,7 +271,7 @@ class _Server:
 
 
 @dataclass(frozen=True)
-class _QueueReading:
+class _QueueMeasurement:
     """What waits on one queue.
 
     Attributes:
@@ -284,7 +286,7 @@ class _QueueReading:
     running: int
 
     @classmethod
-    def of(cls, figures: list[Any], now: float) -> _QueueReading:
+    def of(cls, figures: list[Any], now: float) -> _QueueMeasurement:
         """Makes sense of what the script returned for a queue.
 
         The oldest job is looked for among the first three and the last: a job that was put in front

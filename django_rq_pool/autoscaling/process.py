@@ -1,8 +1,7 @@
-"""The surveyor: a process that loads the counts and measures the queues, so that the manager need
-not.
+"""Process: where the counts are loaded and the queues measured, so that the manager need not.
 
 Rule of the room: whatever a loader opens, starts, blocks on or breaks stays in here, and so does
-what measuring needs; should the process end, the manager forks another.
+what measuring needs. If the process ends, the manager forks another.
 """
 
 from __future__ import annotations
@@ -17,69 +16,76 @@ from setproctitle import setproctitle
 from ..config import settings
 from ..config.groups import Counts
 from ..config.loaders import Source
-from ..config.problems import CountsError, unvaried
+from ..config.problems import CountsError
 from ..config.settings import Configuration
-from ..ipc.counts_channel import Finding, Muster, SurveyLine, require_passable
+from ..ipc.counts_channel import (
+    CountsChannel,
+    LoadResult,
+    StatsRequest,
+    WorkerStats,
+    require_sendable,
+)
 from ..ipc.lifeline import Lifeline
 from ..planning import phases
 from ..system import processes, signals
-from .autoscaler import Scaler
+from ..text import unvaried
+from .autoscaler import Autoscaler
 
 TICK = 1.0
 """Seconds between two calls of a loader, and between two measurements."""
 
-_HEED_NOT = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
+_IGNORED = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def run_surveyor(
+def run_autoscaling(
     configuration: Configuration,
     identity: str,
-    line: SurveyLine,
+    channel: CountsChannel,
     lifeline: Lifeline,
     counts: Counts,
     load: bool,
 ) -> int:
-    """Lives a surveyor's life, in the process forked for it.
+    """Loads and measures until the pool ends, in the process forked for it.
 
     Args:
         configuration: what the pool was started with; its source is asked again.
-        identity: see `Scaler`.
-        line: to the manager.
+        identity: see `Autoscaler`.
+        channel: to the manager.
         lifeline: ends when the manager does.
         counts: those that hold now, and go on to hold while others cannot be loaded.
         load: whether they are to be loaded anew at once.
     """
-    line.become_surveyor()
-    setproctitle(f"rqpool-surveyor[{configuration.name}]: loading the counts")
-    surveyor = _Surveyor(configuration, identity, line, lifeline, counts)
+    channel.become_child()
+    setproctitle(f"rqpool-autoscaling[{configuration.name}]: loading the counts")
+    process = _AutoscalingProcess(configuration, identity, channel, lifeline, counts)
     try:
-        surveyor.work(load)
+        process.work(load)
     finally:
-        surveyor.close()
+        process.close()
     return 0
 
 
-class _Surveyor:
+class _AutoscalingProcess:
     def __init__(
         self,
         configuration: Configuration,
         identity: str,
-        line: SurveyLine,
+        channel: CountsChannel,
         lifeline: Lifeline,
         counts: Counts,
     ) -> None:
-        self._inbox = signals.SignalInbox((*phases.STOP_SIGNALS, *_HEED_NOT))
+        self._inbox = signals.SignalInbox((*phases.STOP_SIGNALS, *_IGNORED))
         signals.unblock()
         self._source = configuration.source
         self._environment = configuration.environment
         self._name = configuration.name
         self._identity = identity
-        self._line = line
+        self._channel = channel
         self._lifeline = lifeline
         self._counts = counts
-        self._said: Finding | None = None
+        self._said: LoadResult | None = None
         self._failures = 0
-        self._scaler: Scaler | None = None
+        self._autoscaler: Autoscaler | None = None
 
     def work(self, load: bool) -> None:
         """Loads, says what is new, and measures, until there is nothing more to do."""
@@ -88,18 +94,18 @@ class _Surveyor:
         while self._goes_on():
             due = processes.monotonic() + TICK
             if self._counts.bounded:
-                muster = self._ask()
-                if muster is None:
+                worker_stats = self._ask()
+                if worker_stats is None:
                     return
-                self._scale(muster)
+                self._scale(worker_stats)
             if self._wait(due):
                 return
             if self._source.dynamic:
                 self._load(reset=False)
 
     def close(self) -> None:
-        if self._scaler is not None:
-            self._scaler.close()
+        if self._autoscaler is not None:
+            self._autoscaler.close()
 
     def _goes_on(self) -> bool:
         return self._source.dynamic or bool(self._counts.bounded)
@@ -112,31 +118,31 @@ class _Surveyor:
         if counts is not None and counts != self._counts:
             self._counts = counts
             self.close()
-            self._scaler = None
+            self._autoscaler = None
         said = self._said
         if said is None or said.counts != counts or unvaried(said.error) != unvaried(error):
             failures = 0 if counts is None else self._failures
-            self._said = Finding(counts, error, failures, self._goes_on())
-            self._line.find(self._said)
+            self._said = LoadResult(counts, error, failures, self._goes_on())
+            self._channel.send(self._said)
         self._failures = self._failures + 1 if counts is None else 0
 
     # Measuring
 
-    def _ask(self) -> Muster | None:
+    def _ask(self) -> WorkerStats | None:
         """What the manager says about its workers; None when it is time to leave."""
-        self._line.ask()
+        self._channel.send(StatsRequest())
         while True:
-            messages, ended = self._line.take()
-            if messages:
-                muster: Muster = messages[-1]
-                return muster
-            if ended or self._wait(processes.monotonic() + TICK, self._line.fileno()):
+            received = self._channel.receive()
+            for record in received.records:
+                if isinstance(record, WorkerStats):
+                    return record
+            if received.ended or self._wait(processes.monotonic() + TICK, self._channel.fileno()):
                 return None
 
-    def _scale(self, muster: Muster) -> None:
-        if self._scaler is None:
-            self._scaler = Scaler(self._name, self._identity, self._counts)
-        self._line.scale(self._scaler.scale(muster))
+    def _scale(self, worker_stats: WorkerStats) -> None:
+        if self._autoscaler is None:
+            self._autoscaler = Autoscaler(self._name, self._identity, self._counts)
+        self._channel.send(self._autoscaler.scale(worker_stats))
 
     # Waiting
 
@@ -162,7 +168,7 @@ def _load_counts(
         if reset:
             source.reset()
         counts = settings.load(source, environment)
-        require_passable(counts, source.name)
+        require_sendable(counts, source.name)
         return counts, ""
     except CountsError as error:
         return None, _in_full(error, source.dynamic)

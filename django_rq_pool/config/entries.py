@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..text import listed, nearest, short
 from .options import (
     BOUNDS,
     OPTION_NAMES,
@@ -17,10 +18,10 @@ from .options import (
     VALIDATORS,
     WORKERS,
     Bounds,
-    is_whole,
+    all_ready,
     positive,
 )
-from .problems import Complaints, Kind, listed, nearest, short
+from .problems import Complaints, Kind
 
 A_COUNT = "A count is a whole number, 0 or more, without quotes."
 BOUNDS_EXAMPLE = f"{WORKERS}: {{{BOUNDS[0]}: 1, {BOUNDS[1]}: 10}}"
@@ -147,7 +148,7 @@ class EntryReader:
         )
 
     def _count(self, value: object, where: str) -> int | None:
-        if is_whole(value) and value >= 0:  # type: ignore[operator]
+        if all_ready(value) and value >= 0:  # type: ignore[operator]
             return value  # type: ignore[return-value]
         self._complain(Kind.COUNT, where, f"{short(value)} is not a count.", A_COUNT)
         return None

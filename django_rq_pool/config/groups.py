@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..text import listed, short
 from .entries import BOUNDS_EXAMPLE, Entry, EntryReader
 from .options import BOUNDS, MAX_TOTAL, VALIDATORS, WORKERS, Bounds, GroupOptions
-from .problems import Complaints, CountsError, Kind, Problem, listed, short
+from .problems import Complaints, CountsError, Kind, Problem
 
 EVERY_QUEUE = "*"
 

@@ -33,19 +33,19 @@ Validator = Callable[[object], "str | None"]
 """Says what an option's value must be, or None when the value is fine."""
 
 
-def is_whole(value: object) -> bool:
+def all_ready(value: object) -> bool:
     """Whether a value is a whole number; True and False are none here."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def positive(value: object) -> str | None:
     """The validator of a whole number above 0."""
-    fine = is_whole(value) and value > 0  # type: ignore[operator]
+    fine = all_ready(value) and value > 0  # type: ignore[operator]
     return None if fine else "a whole number, 1 or more"
 
 
 def _seconds(value: object) -> str | None:
-    number = isinstance(value, float) or is_whole(value)
+    number = isinstance(value, float) or all_ready(value)
     fine = number and 0 < value < float("inf")  # type: ignore[operator]
     return None if fine else "a number of seconds above 0"
 

@@ -11,7 +11,10 @@ from typing import Any
 from django_rq.connection_utils import get_connection
 from django_rq.queues import get_queues
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection
+from redis.exceptions import ConnectionError, TimeoutError
+from redis.retry import Retry
 
 from .groups import QueueGroup
 
@@ -21,6 +24,12 @@ except ImportError:  # redis-py before 7.2, which looks its version up only when
     _DRIVER = None
 else:
     _DRIVER = DriverInfo()
+
+REDIS_RETRY = 0.5
+"""Seconds between two tries to reach a Redis server that is away."""
+
+UNREACHABLE = (ConnectionError, TimeoutError)
+"""What redis-py raises when the server cannot be reached."""
 
 _DRIVER_OPTIONS = ("driver_info", "lib_name", "lib_version")
 
@@ -36,6 +45,13 @@ def client(group: QueueGroup) -> Redis:
     options = _connection_options(redis)
     if _DRIVER is not None and not any(name in options for name in _DRIVER_OPTIONS):
         options["driver_info"] = _DRIVER
+    return redis
+
+
+def probe(group: QueueGroup) -> Redis:
+    """A client for asking whether a group's Redis is there; it answers at once, without retries."""
+    redis = client(group)
+    redis.set_retry(Retry(NoBackoff(), 0))
     return redis
 
 

@@ -6,26 +6,19 @@ loader may do.
 
 from __future__ import annotations
 
-import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.conf import settings
 from django_rq.connection_utils import filter_connection_params
-from django_rq.jobs import get_job_class
-from django_rq.queues import get_commit_mode, get_queue_class
-from django_rq.workers import get_exception_handlers, get_worker_class
-from rq import Queue
-from rq.job import Job
-from rq.serializers import resolve_serializer
 
-from ..planning.phases import StopRules, TermPolicy
 from ..system import signals
-from ..worker.main import unfit
-from . import loaders, redis_clients
-from .groups import Counts, QueueGroup, parse_counts
+from . import loaders
+from .classes import import_problems
+from .groups import Counts, parse_counts
 from .problems import CountsError, Kind, Problem
+from .stop_policy import StopRules, TermPolicy
 
 TERM_TIMEOUT = 4.0
 """Seconds that a job has to clean up under TERM_CHILD; resque-pool's default."""
@@ -64,7 +57,7 @@ class Configuration:
     warnings: tuple[Problem, ...]
     rules: StopRules
     preload: tuple[str, ...]
-    learns: bool
+    tracks_imports: bool
     immortal: bool
 
 
@@ -144,7 +137,7 @@ def configure(
         (*loaded.warnings, *_dyno_warnings(term)),
         StopRules(term, term_child),
         tuple(preload),
-        learns=switches[_LEARN],
+        tracks_imports=switches[_LEARN],
         immortal=switches[_IMMORTAL],
     )
 
@@ -174,7 +167,9 @@ def load(source: loaders.Source, environment: str | None) -> Counts:
     counts = parse_counts(
         mapping, source=source.name, environment=environment, queues=queue_connections()
     )
-    problems = [problem for group in counts.groups for problem in _imports(group, source.name)]
+    problems = [
+        problem for group in counts.groups for problem in import_problems(group, source.name)
+    ]
     if problems:
         raise CountsError(*problems)
     return counts
@@ -263,70 +258,3 @@ def queue_connections() -> dict[str, object]:
             "Define your queues there, as django-rq's documentation says.",
         )
     )
-
-
-def _imports(group: QueueGroup, source: str) -> Iterator[Problem]:
-    """What the group's workers would import at boot, imported now: a bad name stops the start."""
-    options = group.options
-    worker_class = options.worker_class or getattr(settings, "RQ", {}).get("WORKER_CLASS")
-
-    def check_worker_class() -> None:
-        problem = unfit(get_worker_class(worker_class))
-        if problem is not None:
-            raise TypeError(problem.rstrip("."))
-
-    def check_job_class() -> None:
-        _require(get_job_class(options.job_class), Job)
-
-    def check_queue_classes() -> None:
-        classes = {
-            get_queue_class(dict(settings.RQ_QUEUES[queue]), options.queue_class)
-            for queue in group.queues
-        }
-        for each in classes:
-            _require(each, Queue)
-        if len(classes) > 1:
-            raise TypeError("the queues of a group must be of one class")
-
-    def check_queue_serializers() -> None:
-        for queue in group.queues:
-            resolve_serializer(settings.RQ_QUEUES[queue].get("SERIALIZER"))
-
-    path = "Give the dotted path of one that can be imported and used."
-    setting = "Mend the setting; django-rq's documentation says what it may be."
-    checks: dict[str, tuple[object, Callable[[], object], str]] = {
-        "worker_class": (worker_class, check_worker_class, path),
-        "job_class": (options.job_class, check_job_class, path),
-        "queue_class": (options.queue_class, check_queue_classes, path),
-        "serializer": (options.serializer, lambda: resolve_serializer(options.serializer), path),
-        "Redis connection in RQ_QUEUES": (None, lambda: redis_clients.client(group), setting),
-        "SERIALIZER in RQ_QUEUES": (None, check_queue_serializers, path),
-        "exception handler of RQ_EXCEPTION_HANDLERS": (None, get_exception_handlers, path),
-        "commit mode of RQ": (None, get_commit_mode, setting),
-    }
-    for what, (given, check, hint) in checks.items():
-        try:
-            check()
-        except Exception as error:  # a module may raise anything when it is imported
-            yield Problem(
-                Kind.IMPORT,
-                f"{source}: {group.name!r}: the {what}{'' if given is None else f' {given!r}'} "
-                f"cannot be used: {_reason(given, error)}.",
-                hint,
-            )
-
-
-def _require(found: object, base: type) -> None:
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise TypeError(f"{found!r} is no subclass of {base.__module__}.{base.__qualname__}")
-
-
-def _reason(given: object, error: Exception) -> str:
-    """Why an import failed. RQ answers *invalid attribute* whatever went wrong in the module."""
-    module = given.rpartition(".")[0] if isinstance(given, str) else ""
-    if module and isinstance(error, ValueError):
-        try:
-            importlib.import_module(module)
-        except Exception as real:
-            error = real
-    return f"{type(error).__name__}: {error}"

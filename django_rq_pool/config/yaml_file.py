@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 from django.template import Context, Engine
 
-from .problems import CountsError, Kind, Problem, in_a_line
+from ..text import in_a_line
+from .problems import CountsError, Kind, Problem
 
 
 def read_yaml(path: str, environment: str | None) -> object:

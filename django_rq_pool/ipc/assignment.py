@@ -13,8 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..config.groups import Counts, QueueGroup
-from ..planning.phases import StopRules
-from .counts_channel import SurveyLine
+from ..config.stop_policy import StopRules
+from .counts_channel import CountsChannel
 from .lifeline import Lifeline
 from .reports import Reports
 from .scoreboard import Slot
@@ -50,11 +50,11 @@ class Assignment:
     reports: Reports
     lifeline: Lifeline
     reopen_logs: Callable[[], object]
-    learns: bool
+    tracks_imports: bool
 
 
 @dataclass(frozen=True)
-class Casualty:
+class DeadWorker:
     """A worker that died with something unsettled, perhaps.
 
     Attributes:
@@ -75,21 +75,21 @@ RunWorker = Callable[[Assignment], int]
 """Lives a worker's life in its own process and returns its exit code. Signals are blocked when it
 is called."""
 
-RunAccountant = Callable[[Casualty], int]
+RunRecovery = Callable[[DeadWorker], int]
 """Accounts for a dead worker, likewise."""
 
-RunSurveyor = Callable[[SurveyLine, Lifeline, Counts, bool], int]
+RunAutoscaling = Callable[[CountsChannel, Lifeline, Counts, bool], int]
 """Loads the counts and measures, likewise. The counts are those that hold when it is called; last
 comes whether it loads them anew at once."""
 
 
 @dataclass(frozen=True)
-class Lives:
+class EntryPoints:
     """What the processes do that a manager forks."""
 
     worker: RunWorker
-    accountant: RunAccountant
-    surveyor: RunSurveyor
+    recovery: RunRecovery
+    autoscaling: RunAutoscaling
 
 
 _NAME_CHARACTERS = string.ascii_letters + string.digits + "_-,.:@+*"

@@ -1,43 +1,36 @@
-"""The survey: how the manager learns what the counts are after its start.
+"""Counts channel: between the manager and the process that loads the counts and measures.
 
-Rule of the room: nothing here waits. Loading may take long, open connections or end its process, so
-it happens in a process of its own, the surveyor (see `surveyor`); its findings come by a line.
+Rule of the room: records go in and come out, checked; what to do with them is the business of
+`manager.counts_watcher` and of `autoscaling`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
-import pickle
-import random
-import signal
 import socket
-import struct
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..autoscaling.demand import Effort
-from ..config.groups import Counts
+from ..config.groups import Counts, QueueGroup
+from ..config.options import Bounds, GroupOptions
 from ..config.problems import CountsError, Kind, Problem
-from ..planning.backoff import Backoff
-from ..system import processes
+from ..system.messages import Message, MessageError, MessageReader, encode
 
 logger = logging.getLogger("django_rq_pool")
 
-_LENGTH = struct.Struct("=Q")
-_AT_ONCE = 65_536
-
 
 @dataclass(frozen=True)
-class Finding:
+class LoadResult:
     """The outcome of loading the counts.
 
     Attributes:
         counts: the counts; None when they cannot be used.
         error: why they cannot, with a traceback where there is one.
         failures: how many times in a row loading had failed before this success.
-        goes_on: whether the surveyor will load again by itself, or measures.
+        goes_on: whether the process will load again by itself, or measures.
     """
 
     counts: Counts | None
@@ -47,7 +40,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ScaleResult:
     """The outcome of measuring: what became of each group that has bounds and could be measured.
 
     Attributes:
@@ -60,235 +53,249 @@ class Scaled:
 
 
 @dataclass(frozen=True)
-class Muster:
-    """What the manager says about its workers when the surveyor asks.
+class GroupStats:
+    """What this pool's workers of a group are doing and have done.
 
     Attributes:
-        efforts: what the workers of each group have done, by its name.
-        held: live workers of each group, those that are leaving included.
+        count: how many the pool gives the group, without those that were asked to leave.
+        busy: how many run a job, with those that leave after it.
+        ended: jobs that ended since the pool was started, whatever became of them.
+        run_seconds: how long these had run, all together, in seconds.
     """
 
-    efforts: Mapping[str, Effort]
-    held: Mapping[str, int]
+    count: int = 0
+    busy: int = 0
+    ended: int = 0
+    run_seconds: float = 0.0
 
 
-_QUESTION = "muster?"
+@dataclass(frozen=True)
+class WorkerStats:
+    """What the manager says about its workers when it is asked.
 
-
-class SurveyLine:
-    """A line between one surveyor and the manager.
-
-    What goes through it is pickled: it holds whatever a project's loader gives as an option, a
-    class perhaps, and both ends are forks of one image.
+    Attributes:
+        groups: what the workers of each group with bounds have done, by its name.
+        live: live workers of each group, those that are leaving included.
     """
+
+    groups: Mapping[str, GroupStats]
+    live: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class StatsRequest:
+    """The question for `WorkerStats`."""
+
+
+Record = LoadResult | ScaleResult | WorkerStats | StatsRequest
+
+
+@dataclass
+class Received:
+    """What has come in.
+
+    Attributes:
+        records: every record that has come in whole.
+        ended: whether no more will come: the other end has closed its side, or is broken.
+        broken: whether it said what is no record.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    ended: bool = False
+    broken: bool = False
+
+
+class CountsChannel:
+    """A socket pair between the autoscaling process and the manager."""
 
     def __init__(self) -> None:
-        self._manager_end, self._surveyor_end = socket.socketpair()
+        self._manager_end, self._child_end = socket.socketpair()
         self._manager_end.setblocking(False)
         self._mine = self._manager_end
-        self._received = b""
+        self._reader = MessageReader()
 
     def fileno(self) -> int:
         """What this process waits on."""
         return self._mine.fileno()
 
-    def become_surveyor(self) -> None:
-        """Closes the manager's end in the forked surveyor."""
+    def become_child(self) -> None:
+        """Closes the manager's end in the forked process."""
         self._manager_end.close()
-        self._mine = self._surveyor_end
+        self._mine = self._child_end
 
     def become_manager(self) -> None:
-        """Closes the surveyor's end in the manager, which else would never see the line end."""
-        self._surveyor_end.close()
+        """Closes the child's end in the manager, which would never see the end otherwise."""
+        self._child_end.close()
 
-    def find(self, finding: Finding) -> None:
-        """Called by the surveyor, with counts that `require_passable` lets pass. A manager that is
-        gone is no error: nobody is left to be told."""
-        self._send(finding)
+    def send(self, record: Record) -> None:
+        """Sends a record. An other end that is gone is no error: nobody is left to be told.
 
-    def scale(self, scaled: Scaled) -> None:
-        """Called by the surveyor."""
-        self._send(scaled)
-
-    def ask(self) -> None:
-        """Called by the surveyor, for a `Muster`."""
-        self._send(_QUESTION)
-
-    def answer(self, muster: Muster) -> None:
-        """Called by the manager, which does not wait; a few hundred bytes fit into the line."""
-        self._send(muster)
-
-    def _send(self, message: object) -> None:
-        data = pickle.dumps(message)
+        Counts must have passed `require_sendable`. The manager, which must not wait, sends some
+        hundred bytes only, which fit into the socket's buffer.
+        """
         with contextlib.suppress(OSError):
-            self._mine.sendall(_LENGTH.pack(len(data)) + data)
+            self._mine.sendall(encode(_encoded(record)))
 
-    def take(self) -> tuple[list[Any], bool]:
-        """Every message that has come in whole, and whether the other end has closed the line."""
-        ended = False
-        while True:
+    def receive(self) -> Received:
+        """Every record that has come in, without waiting."""
+        received = Received()
+        while not received.ended:
             try:
-                data = self._mine.recv(_AT_ONCE, socket.MSG_DONTWAIT)
+                data = self._mine.recv(65_536, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 break
             except OSError:
                 data = b""
-            if not data:
-                ended = True
-                break
-            self._received += data
-        messages: list[Any] = []
-        while len(self._received) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._received)
-            end = _LENGTH.size + length
-            if len(self._received) < end:
-                break
-            messages.append(_unpickled(self._received[_LENGTH.size : end]))
-            self._received = self._received[end:]
-        return messages, ended
+            received.ended = not data
+            try:
+                received.records += [_decoded(each) for each in self._reader.feed(data)]
+            except MessageError as error:
+                logger.error("the counts channel is closed: what came cannot be read: %s", error)
+                received.ended = received.broken = True
+        return received
 
     def close(self) -> None:
         """Called by the manager, and by what it forks meanwhile."""
         self._manager_end.close()
 
 
-def require_passable(counts: Counts, source: str) -> None:
-    """Lets counts pass that can go through a `SurveyLine`.
+def require_sendable(counts: Counts, source: str) -> None:
+    """Lets counts pass that can go through a `CountsChannel`.
 
     Args:
         counts: as they were loaded.
         source: where they came from, for the message.
 
     Raises:
-        CountsError: they cannot; an option may be an object of any class.
+        CountsError: an option holds a class that its dotted path does not lead to.
     """
     try:
-        pickle.dumps(counts)
+        _encoded_counts(counts)
     except Exception as error:
-        raise CountsError(_not_passable(source, error)) from None
+        raise CountsError(_not_sendable(source, error)) from None
 
 
-def _not_passable(source: str, error: Exception) -> Problem:
+def _not_sendable(source: str, error: Exception) -> Problem:
     return Problem(
         Kind.SOURCE,
-        f"{source}: what was loaded cannot be passed on: {type(error).__name__}: {error}.",
+        f"{source}: the counts cannot be sent to the manager: {type(error).__name__}: {error}.",
         "Give classes by their dotted paths.",
     )
 
 
-def _unpickled(data: bytes) -> Any:
-    try:
-        return pickle.loads(data)  # noqa: S301  # of a fork of this process
-    except Exception as error:  # a class may be there for the surveyor only
-        return Finding(None, error=str(_not_passable("the counts", error)), goes_on=True)
+# To JSON
 
 
-class Survey:
-    """The manager's side: one surveyor at most, and what it has found out.
+def _encoded(record: Record) -> dict[str, object]:
+    if isinstance(record, LoadResult):
+        counts = None if record.counts is None else _encoded_counts(record.counts)
+        return {"kind": "load", **vars(record), "counts": counts}
+    if isinstance(record, ScaleResult):
+        return {"kind": "scale", "workers": dict(record.workers), "reasons": dict(record.reasons)}
+    if isinstance(record, WorkerStats):
+        groups = {name: asdict(stats) for name, stats in record.groups.items()}
+        return {"kind": "stats", "groups": groups, "live": dict(record.live)}
+    return {"kind": "ask"}
 
-    Args:
-        fork: forks a surveyor, which loads the counts anew if it is told to, and returns its pid
-            and its line; raises OSError when it cannot.
-        goes_on: whether a surveyor works until it is ended; one that does not leaves after its
-            first finding. Later findings tell.
 
-    Attributes:
-        scaled: what was measured last, until it is taken.
-        asked: whether the surveyor waits for a `Muster`; see `answer`.
-        due: when the next surveyor is to be forked, after the one before has ended unasked.
-    """
+def _encoded_counts(counts: Counts) -> dict[str, object]:
+    return {
+        "groups": [
+            {
+                "name": group.name,
+                "queues": list(group.queues),
+                "workers": group.workers,
+                "options": {
+                    name: _encoded_option(value) for name, value in group.options.given().items()
+                },
+                "bounds": None if group.bounds is None else asdict(group.bounds),
+            }
+            for group in counts.groups
+        ],
+        "warnings": [asdict(problem) for problem in counts.warnings],
+        "max_total": counts.max_total,
+    }
 
-    def __init__(self, fork: Callable[[bool], tuple[int, SurveyLine]], *, goes_on: bool) -> None:
-        self._fork = fork
-        self._goes_on = goes_on
-        self._pid = 0
-        self._line: SurveyLine | None = None
-        self._unanswered = False
-        self._findings: list[Finding] = []
-        self._backoff = Backoff()
-        self.scaled: Scaled | None = None
-        self.asked = False
-        self.due: float | None = None
 
-    def begin(self, *, load: bool = True) -> None:
-        """Has a new surveyor work.
+def _encoded_option(value: Any) -> object:
+    """An option's value; a class goes by its module and its name in there."""
+    if not isinstance(value, type):
+        return value
+    if _class_at(value.__module__, value.__qualname__) is not value:
+        raise TypeError(f"{value!r} is not what its dotted path leads to")
+    return {"module": value.__module__, "name": value.__qualname__}
 
-        Args:
-            load: whether it loads the counts anew at once; one finding at least will follow then.
-        """
-        self.end()
-        self._unanswered = load
-        self._start()
 
-    def filenos(self) -> list[int]:
-        """What the manager waits on."""
-        return [] if self._line is None else [self._line.fileno()]
+# From JSON
 
-    def take(self) -> list[Finding]:
-        """Every finding since the last call."""
-        if self.due is not None and processes.monotonic() >= self.due:
-            self._start()
-        self._read()
-        findings, self._findings = self._findings, []
-        return findings
 
-    def answer(self, muster: Muster) -> None:
-        """Tells the surveyor what it has asked."""
-        self.asked = False
-        if self._line is not None:
-            self._line.answer(muster)
+def _decoded(message: Message) -> Record:
+    kind = message.text("kind")
+    if kind == "load":
+        return _decoded_load(message)
+    if kind == "scale":
+        return ScaleResult(message.whole_by_name("workers"), message.text_by_name("reasons"))
+    if kind == "stats":
+        groups = {
+            name: GroupStats(
+                stats.whole("count"),
+                stats.whole("busy"),
+                stats.whole("ended"),
+                stats.seconds("run_seconds"),
+            )
+            for name, stats in message.message_by_name("groups").items()
+        }
+        return WorkerStats(groups, message.whole_by_name("live"))
+    if kind == "ask":
+        return StatsRequest()
+    raise MessageError(f"{kind!r} is no kind of record")
 
-    def bury(self, death: processes.Death) -> None:
-        """Heeds the end of a child, if it was the surveyor."""
-        if death.pid == self._pid:
-            self._read()
-            self._pid = 0
-            if self._unanswered or self._goes_on:
-                self._fail(f"the surveyor ended: {death}")
 
-    def end(self) -> None:
-        """Ends the surveyor, which holds nothing that would be lost, and what a loader has started;
-        forgets its findings. The loop reaps it: that takes time where a disk does not answer."""
-        if self._pid:
-            processes.send_group(self._pid, signal.SIGKILL)
-            processes.send(self._pid, signal.SIGKILL)
-        if self._line is not None:
-            self._line.close()
-        self._pid, self._line, self.due = 0, None, None
-        self.asked, self.scaled = False, None
-        self._findings.clear()
-
-    def _start(self) -> None:
-        self.due = None
+def _decoded_load(message: Message) -> LoadResult:
+    counts, error = None, message.text("error")
+    if "counts" in message:
         try:
-            self._pid, self._line = self._fork(self._unanswered)
-        except OSError as error:
-            self._fail(f"no surveyor can be forked: {error}")
+            counts = _decoded_counts(message.message("counts"))
+        except MessageError:
+            raise
+        except Exception as reason:  # a class may be there for the process that loads only
+            error = str(_not_sendable("the counts", reason))
+            return LoadResult(None, error, goes_on=True)
+    return LoadResult(counts, error, message.whole("failures"), message.flag("goes_on"))
 
-    def _read(self) -> None:
-        if self._line is None:
-            return
-        messages, ended = self._line.take()
-        if ended:
-            self._line.close()
-            self._line = None
-        for message in messages:
-            if isinstance(message, Finding):
-                self._findings.append(message)
-                self._goes_on = message.goes_on
-                self._unanswered = False
-                self._backoff = Backoff()
-            elif isinstance(message, Scaled):
-                self.scaled = message
-            else:
-                self.asked = True
 
-    def _fail(self, reason: str) -> None:
-        if self._unanswered:
-            self._unanswered = False
-            self._findings.append(Finding(None, error=f"{reason[0].upper()}{reason[1:]}."))
-        if self._goes_on:
-            now = processes.monotonic()
-            self._backoff = self._backoff.boot_failed(now, now, random.random())
-            self.due = self._backoff.not_before
-            logger.warning("counts: %s; trying again in %.1f s", reason, self.due - now)
+def _decoded_counts(message: Message) -> Counts:
+    return Counts(
+        tuple(_decoded_group(group) for group in message.messages("groups")),
+        tuple(
+            Problem(Kind(each.text("kind")), each.text("text"), each.text("hint"))
+            for each in message.messages("warnings")
+        ),
+        message.whole("max_total") if "max_total" in message else None,
+    )
+
+
+def _decoded_group(message: Message) -> QueueGroup:
+    options = message.message("options")
+    bounds = message.message("bounds") if "bounds" in message else None
+    return QueueGroup(
+        message.text("name"),
+        tuple(message.texts("queues")),
+        message.whole("workers"),
+        GroupOptions(**{name: _decoded_option(options.value(name)) for name in options.names()}),
+        None if bounds is None else Bounds(bounds.whole("min"), bounds.whole("max")),
+    )
+
+
+def _decoded_option(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    reference = Message(value)
+    return _class_at(reference.text("module"), reference.text("name"))
+
+
+def _class_at(module: str, name: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found

@@ -1,21 +1,27 @@
 """Reports: what workers tell their manager, one datagram each.
 
 Rule of the room: a report is complete or not there. Datagrams between two ends of a socket pair
-keep their borders, however many workers write at once, and no worker can be taken for another.
+keep their borders, however many workers write at once.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import socket
 from dataclasses import dataclass
 from enum import Enum
 
-from ..config.problems import shortened
+from ..system.messages import decode, encode
+from ..text import shortened
+
+logger = logging.getLogger("django_rq_pool")
 
 _LONGEST = 16_000
 """Characters of text in a report: a traceback longer than this loses its middle."""
+
+MAX_MODULES = 200
+"""Modules that jobs import and a worker reports at most: nobody would read more names."""
 
 
 class Event(str, Enum):
@@ -35,13 +41,21 @@ class Event(str, Enum):
 
 @dataclass(frozen=True)
 class Report:
+    """What one worker reports.
+
+    Attributes:
+        pid: the worker's process.
+        event: what it is about.
+        text: more about it; see `Event`.
+    """
+
     pid: int
     event: Event
     text: str = ""
 
 
 class Reports:
-    """Both ends of the line. The manager reads, every worker writes."""
+    """Both ends of the socket pair. The manager reads, every worker writes."""
 
     def __init__(self) -> None:
         self._manager_end, self._workers_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -53,22 +67,25 @@ class Reports:
         return self._manager_end.fileno()
 
     def take(self) -> list[Report]:
-        """Every report that has come in."""
+        """Every report that has come in. What is no report is logged and dropped."""
         reports: list[Report] = []
         while True:
             try:
                 data = self._manager_end.recv(8 * _LONGEST)
             except BlockingIOError:
                 return reports
-            pid, event, text = json.loads(data.decode(errors="surrogatepass"))
-            reports.append(Report(pid, Event(event), text))
+            try:
+                message = decode(data)
+                event = Event(message.text("event"))
+                reports.append(Report(message.whole("pid"), event, message.text("text")))
+            except ValueError as error:  # MessageError is one
+                logger.warning("a worker's report cannot be read and is dropped: %s", error)
 
     def send(self, event: Event, text: str = "") -> None:
         """Called by a worker. A manager that is gone is no error: nobody is left to be told."""
-        text = shortened(text, _LONGEST)
+        report = {"pid": os.getpid(), "event": event.value, "text": shortened(text, _LONGEST)}
         try:
-            report = json.dumps((os.getpid(), event.value, text), ensure_ascii=False)
-            self._workers_end.send(report.encode(errors="surrogatepass"))
+            self._workers_end.send(encode(report))
         except OSError:
             return
 
@@ -77,5 +94,6 @@ class Reports:
         self._manager_end.close()
 
     def close(self) -> None:
+        """Closes both ends."""
         self._manager_end.close()
         self._workers_end.close()

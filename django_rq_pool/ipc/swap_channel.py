@@ -1,28 +1,28 @@
-"""The step line: how a new pool and an older one talk while one takes over from the other.
+"""Swap channel: how a new pool and an older one talk while one takes over from the other.
 
-A pool that takes over at once asks what workers there are, to begin with as many.
-
-Rule of the room: lines of JSON on a Unix socket that one user's processes can reach and no file
-stands for (Linux). The older pool says what workers it has, the new one what workers it may keep;
-what was said holds as long as the connection does, so a new pool that dies changes nothing.
+Rule of the room: messages on a Unix socket that one user's processes can reach and no file stands
+for (Linux). The older pool says what workers it has, the new one what workers it may keep. What was
+said holds as long as the connection does, so a new pool that dies changes nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import select
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
 
-from ..swap.handover import Workers
 from ..system import processes
+from ..system.messages import MessageError, MessageReader, encode
 
 logger = logging.getLogger("django_rq_pool")
+
+Workers = Mapping[str, int]
+"""How many workers, by the name of the queue group."""
 
 _CREDENTIALS = struct.Struct("3i")
 """Pid, user and group of a peer; see SO_PEERCRED in unix(7)."""
@@ -44,55 +44,111 @@ def _peer(connection: socket.socket) -> tuple[int, int]:
     return pid, user
 
 
-class StepLine:
-    """One end of a line. What the other end says last is in `heard`.
+class SwapChannel:
+    """One end of a connection between two pools.
+
+    Args:
+        connection: a connected socket.
 
     Attributes:
-        heard: workers by queue group; None before the first word.
-        ended: whether the other end is gone.
+        received: workers by queue group, as the other end said last; None before it said anything.
+        ended: whether the other end is gone, or said what is no message.
     """
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self._connection = connection
-        self._received = b""
-        self._said: Workers | None = None
-        self.heard: dict[str, int] | None = None
+        self._reader = MessageReader()
+        self._sent: Workers | None = None
+        self.received: dict[str, int] | None = None
         self.ended = False
 
     def fileno(self) -> int:
+        """What the manager waits on."""
         return self._connection.fileno()
 
-    def say(self, workers: Workers) -> None:
-        """Tells the other end, unless it has been told so."""
-        if self.ended or workers == self._said:
+    def send(self, workers: Workers) -> None:
+        """Tells the other end, unless it has been told so already."""
+        if self.ended or workers == self._sent:
             return
-        self._said = dict(workers)
+        self._sent = dict(workers)
         try:
-            self._connection.sendall(json.dumps(self._said).encode() + b"\n")
-        except OSError:  # gone, or deaf: a handful of short lines fits into its buffer
+            self._connection.sendall(encode({"workers": self._sent}))
+        except OSError:  # gone, or it does not read: a handful of short lines fits into its buffer
             self.ended = True
 
-    def listen(self) -> None:
+    def receive(self) -> None:
         """Takes in what the other end has said."""
         try:
             while data := self._connection.recv(65_536):
-                self._received += data
+                for message in self._reader.feed(data):
+                    self.received = message.whole_by_name("workers")
             self.ended = True
         except BlockingIOError:
             pass
         except OSError:
             self.ended = True
-        *lines, self._received = self._received.split(b"\n")
-        if lines:
-            self.heard = json.loads(lines[-1])
+        except MessageError as error:
+            logger.warning("a swap channel is closed, for what came cannot be read: %s", error)
+            self.ended = True
 
     def close(self) -> None:
+        """Closes this end; what was said through it does not hold any more."""
         self._connection.close()
 
 
-def connect(pid: int) -> StepLine | None:
-    """A line to the manager with this pid, or None when it has none."""
+class SwapListener:
+    """Where newer pools connect to this one's manager. Open until `close`.
+
+    Raises:
+        OSError: there is such a socket already, such as one of another container's process that
+            has the same pid.
+    """
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.setblocking(False)
+        try:
+            self._socket.bind(_address(os.getpid()))
+            self._socket.listen(4)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def fileno(self) -> int:
+        """What the manager waits on."""
+        return self._socket.fileno()
+
+    def accept(self) -> list[SwapChannel]:
+        """Every pool of this user that has connected since the last call."""
+        channels: list[SwapChannel] = []
+        with contextlib.suppress(OSError):  # nobody is there any more
+            while True:
+                connection, _ = self._socket.accept()
+                if _peer(connection)[1] == os.geteuid():
+                    channels.append(SwapChannel(connection))
+                else:
+                    connection.close()
+        return channels
+
+    def close(self) -> None:
+        """Closes the socket; channels that were accepted stay open."""
+        self._socket.close()
+
+
+def listen() -> SwapListener | None:
+    """A listener for this process, or None where the system has no such sockets."""
+    if not available():
+        return None
+    try:
+        return SwapListener()
+    except OSError as error:
+        logger.debug("this pool cannot be taken over gradually: %s", error)
+        return None
+
+
+def connect(pid: int) -> SwapChannel | None:
+    """A channel to the manager with this pid, or None when it does not listen."""
     if not available():
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -100,97 +156,34 @@ def connect(pid: int) -> StepLine | None:
         connection.setblocking(False)
         connection.connect(_address(pid))
         if _peer(connection) == (pid, os.geteuid()):
-            return StepLine(connection)
+            return SwapChannel(connection)
     except OSError as error:
-        logger.debug("manager %d has no step line: %s", pid, error)
+        logger.debug("manager %d has no swap channel: %s", pid, error)
     connection.close()
     return None
 
 
 def ask(pid: int, limit: float) -> Workers | None:
-    """Asks the manager with this pid what workers it has.
+    """Asks the manager with this pid what workers it has, and waits for the answer.
 
     Args:
+        pid: the manager's process.
         limit: seconds to wait for the answer.
 
     Returns:
         Workers by queue group; None when there was no answer.
     """
-    line = connect(pid)
-    if line is None:
+    channel = connect(pid)
+    if channel is None:
         return None
     poll = select.poll()
-    poll.register(line.fileno(), select.POLLIN)
+    poll.register(channel.fileno(), select.POLLIN)
     until = processes.monotonic() + limit
-    while line.heard is None and not line.ended and (now := processes.monotonic()) < until:
-        poll.poll(1000 * (until - now))
-        line.listen()
-    line.close()
-    return line.heard
-
-
-class GivesWay:
-    """The older pool's side: gives up workers as a new pool becomes ready. While it finishes its
-    last jobs a third pool may want to take over from both.
-
-    Attributes:
-        keep: how many workers of a group may be kept; a group that is not here is not limited.
-    """
-
-    def __init__(self) -> None:
-        self.keep: Workers = {}
-        self._lines: list[StepLine] = []
-        self._door: socket.socket | None = None
-        if available():
-            self._door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self._door.setblocking(False)
-            try:
-                self._door.bind(_address(os.getpid()))
-                self._door.listen(4)
-            except OSError as error:  # another container's process of the same pid, say
-                logger.debug("this pool cannot be taken over step by step: %s", error)
-                self._door.close()
-                self._door = None
-
-    def filenos(self) -> list[int]:
-        """What the manager waits on."""
-        return [each.fileno() for each in (self._door, *self._lines) if each is not None]
-
-    def look(self, have: Callable[[], Workers], *, leaving: bool) -> None:
-        """Lets new pools in, tells them what workers there are, and hears what may be kept.
-
-        Args:
-            have: counts the workers of this pool, those that are leaving or to be forked included.
-            leaving: whether this pool is stopping: nothing comes back then.
-        """
-        self._let_in()
-        if not self._lines:
-            return
-        for line in list(self._lines):
-            line.listen()
-            if line.ended:
-                line.close()
-                self._lines.remove(line)
-                if line.heard and not leaving:
-                    logger.warning("the new pool is gone before it took over: workers come back")
-        heard = [line.heard for line in self._lines if line.heard is not None]
-        groups = {group for kept in heard for group in kept}
-        self.keep = {group: min(kept[group] for kept in heard if group in kept) for group in groups}
-        for line in self._lines:
-            line.say(have())
-
-    def _let_in(self) -> None:
-        if self._door is None:
-            return
-        with contextlib.suppress(OSError):  # nobody is there any more
-            while True:
-                connection, _ = self._door.accept()
-                if _peer(connection)[1] == os.geteuid():
-                    self._lines.append(StepLine(connection))
-                else:
-                    connection.close()
-
-    def close(self) -> None:
-        for each in (self._door, *self._lines):
-            if each is not None:
-                each.close()
+    while channel.received is None and not channel.ended:
+        left = until - processes.monotonic()
+        if left <= 0:
+            break
+        poll.poll(1000 * left)
+        channel.receive()
+    channel.close()
+    return channel.received

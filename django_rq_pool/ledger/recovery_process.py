@@ -1,4 +1,4 @@
-"""The accountant: a short-lived process that accounts for one dead worker.
+"""The recovery process: a short-lived process that accounts for one dead worker.
 
 Rule of the room: it is forked by the manager, which must never wait for Redis; it knows the dead
 worker's assignment, waits for its horse if that lives on, and leaves when all is settled.
@@ -11,10 +11,11 @@ import logging
 from rq import Worker
 from setproctitle import setproctitle
 
-from ..ipc.assignment import Casualty
+from ..config.redis_clients import UNREACHABLE
+from ..ipc.assignment import DeadWorker
 from ..system import processes
 from ..worker.main import build_worker
-from ..worker.manager_link import UNREACHABLE, Berth
+from ..worker.manager_link import ManagerLink
 from ..worker.pooled_worker import PooledWorker
 from . import settle
 
@@ -27,32 +28,32 @@ _OVERDUE = 60.0
 """Seconds that a horse may run beyond its job's time limit before it is ended, as in RQ."""
 
 
-def run_accountant(casualty: Casualty) -> int:
-    """Lives an accountant's life, in the process forked for it.
+def run_recovery(dead_worker: DeadWorker) -> int:
+    """Lives a recovery process's life, in the process forked for it.
 
     Returns:
         0 when the worker has been accounted for, by this process or another; 1 when the pool
         stopped while Redis was away: the next pool of this name will do it.
     """
-    berth = Berth(casualty.assignment)
-    name = casualty.assignment.name
-    setproctitle(f"rqpool-accountant[{casualty.assignment.pool}]: accounting for {name}")
+    link = ManagerLink(dead_worker.assignment)
+    name = dead_worker.assignment.name
+    setproctitle(f"rqpool-recovery[{dead_worker.assignment.pool}]: recovering {name}")
     locked = False
-    while berth.await_redis():
+    while link.await_redis():
         try:
             worker = build_worker(
-                casualty.assignment.group,
+                dead_worker.assignment.group,
                 name,
                 alive=False,
-                worker_class=None if casualty.ready else Worker,
+                worker_class=None if dead_worker.ready else Worker,
             )
-            worker.board(berth)
+            worker.attach(link)
             locked = locked or settle.lock(worker.connection, name)
             if not locked:
                 return 0
             settle.unregister(worker)
-            _guard(worker, casualty.horse_pid)
-            settle.account_for(worker, casualty.assignment.pool, casualty.cause)
+            _guard(worker, dead_worker.horse_pid)
+            settle.account_for(worker, dead_worker.assignment.pool, dead_worker.cause)
             return 0
         except UNREACHABLE as error:
             logger.warning("accounting for worker %s: %s", name, error)

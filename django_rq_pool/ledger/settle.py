@@ -30,7 +30,7 @@ from rq.worker import BaseWorker
 from ..worker.fetch import Fetched, give_back
 
 if TYPE_CHECKING:
-    from ..worker.execution import RunsJobs
+    from ..worker.execution import ExecutionMixin
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -41,7 +41,7 @@ MEMBERS_KEY = RQ_KEY_PREFIX + ":pool:members:%s"
 """Hash of the workers of a pool, by its name: a worker's name and its queue group. Who stands here
 and is not registered with RQ has been lost."""
 
-_LOCK_KEY = RQ_KEY_PREFIX + ":pool:accounting:%s"
+_LOCK_KEY = RQ_KEY_PREFIX + ":pool:recovery:%s"
 """Held by whoever accounts for a dead worker, by its name."""
 
 LOCK_SECONDS = 300
@@ -107,7 +107,7 @@ def lost_members(redis: Redis, pool: str) -> tuple[list[str], bool]:
     return lost, len(missing) > len(lost)
 
 
-def unregister(worker: RunsJobs) -> None:
+def unregister(worker: ExecutionMixin) -> None:
     """Removes a dead worker's registration, and keeps what is known of its jobs."""
     with worker.connection.pipeline() as pipeline:
         worker_registration.unregister(cast(BaseWorker, worker), pipeline)
@@ -115,7 +115,7 @@ def unregister(worker: RunsJobs) -> None:
         pipeline.execute()
 
 
-def account_for(worker: RunsJobs, pool: str, cause: str) -> None:
+def account_for(worker: ExecutionMixin, pool: str, cause: str) -> None:
     """Settles all that a dead worker left and forgets it. The lock must be held.
 
     Args:
@@ -133,7 +133,7 @@ def account_for(worker: RunsJobs, pool: str, cause: str) -> None:
         pipeline.execute()
 
 
-def settle(worker: RunsJobs, cause: str) -> None:
+def settle(worker: ExecutionMixin, cause: str) -> None:
     """Settles every job that a worker holds; none of its horses may be alive."""
     not_begun = [as_text(job) for job in worker.connection.lrange(_in_flight(worker), 0, -1)]
     executions = worker.get_current_executions(refresh=True)
@@ -144,7 +144,7 @@ def settle(worker: RunsJobs, cause: str) -> None:
             _end(worker, execution, cause)
 
 
-def keep_alive(worker: RunsJobs, seconds: int) -> None:
+def keep_alive(worker: ExecutionMixin, seconds: int) -> None:
     """Sends the heartbeats of what a dead worker's horse still runs, so that no clean-up calls it
     abandoned. To be repeated within so many seconds."""
     for execution in worker.get_current_executions(refresh=True):
@@ -160,13 +160,13 @@ def keep_alive(worker: RunsJobs, seconds: int) -> None:
             pipeline.execute()
 
 
-def is_open(worker: RunsJobs, execution: Execution) -> bool:
+def is_open(worker: ExecutionMixin, execution: Execution) -> bool:
     """Whether an execution has not been settled. RQ takes it off the worker's set in the same
     transaction that settles its job."""
     return bool(worker.connection.sismember(worker.executions_key, execution.composite_key))
 
 
-def requeue(worker: RunsJobs, job: Job, queue: Queue, execution: Execution) -> bool:
+def requeue(worker: ExecutionMixin, job: Job, queue: Queue, execution: Execution) -> bool:
     """Puts a job that was cut short back to the front of its queue, as ``interrupted: requeue``
     wants it.
 
@@ -187,7 +187,7 @@ def requeue(worker: RunsJobs, job: Job, queue: Queue, execution: Execution) -> b
     return True
 
 
-def fail_unreadable(worker: RunsJobs, fetched: Fetched) -> None:
+def fail_unreadable(worker: ExecutionMixin, fetched: Fetched) -> None:
     """Puts a job whose data cannot be read among the failed ones of its queue."""
     queue_name = fetched.queue_key.removeprefix(Queue.redis_queue_namespace_prefix)
     registry = FailedJobRegistry(queue_name, connection=worker.connection)
@@ -198,18 +198,18 @@ def fail_unreadable(worker: RunsJobs, fetched: Fetched) -> None:
         pipeline.execute()
 
 
-def _in_flight(worker: RunsJobs) -> str:
+def _in_flight(worker: ExecutionMixin) -> str:
     return IN_FLIGHT_KEY % worker.name
 
 
-def _fetch(worker: RunsJobs, execution: Execution) -> Job:
+def _fetch(worker: ExecutionMixin, execution: Execution) -> Job:
     job: Job = worker.job_class.fetch(
         execution.job_id, connection=worker.connection, serializer=worker.serializer
     )
     return job
 
 
-def put_back(worker: RunsJobs, job_id: str, executions: list[Execution]) -> None:
+def put_back(worker: ExecutionMixin, job_id: str, executions: list[Execution]) -> None:
     """Puts a job that no horse has begun back to the head of its queue."""
     status, origin = worker.connection.hmget(worker.job_class.key_for(job_id), "status", "origin")
     with worker.connection.pipeline() as pipeline:
@@ -225,12 +225,12 @@ def put_back(worker: RunsJobs, job_id: str, executions: list[Execution]) -> None
         worker.connection.lrem(_in_flight(worker), 1, job_id)
 
 
-def is_begun(worker: RunsJobs, job: Job) -> bool:
+def is_begun(worker: ExecutionMixin, job: Job) -> bool:
     """Whether a horse has made the job a started one, which takes it off the in-flight list."""
     return worker.connection.lpos(_in_flight(worker), job.id) is None
 
 
-def _end(worker: RunsJobs, execution: Execution, cause: str) -> None:
+def _end(worker: ExecutionMixin, execution: Execution, cause: str) -> None:
     """Settles a job that was begun: retried, failed or requeued."""
     try:
         job = _fetch(worker, execution)
@@ -255,7 +255,7 @@ def _end(worker: RunsJobs, execution: Execution, cause: str) -> None:
     worker.fail_cut_short(job, queue, execution, cause)
 
 
-def _is_unsettled(worker: RunsJobs, job: Job) -> bool:
+def _is_unsettled(worker: ExecutionMixin, job: Job) -> bool:
     """Whether the job of an open execution needs settling. RQ makes a job that is to be retried
     after a while a scheduled one first, and puts it in the registry in the next transaction."""
     status = job.get_status(refresh=False)
@@ -264,7 +264,7 @@ def _is_unsettled(worker: RunsJobs, job: Job) -> bool:
     return status in _UNSETTLED
 
 
-def tell_failure(worker: RunsJobs, job: Job) -> None:
+def notify_failure(worker: ExecutionMixin, job: Job) -> None:
     """Tells whoever wants to know of a failure that no horse could tell.
 
     RQ calls the failure callback and the exception handlers when its maintenance finds an abandoned
@@ -280,7 +280,7 @@ def tell_failure(worker: RunsJobs, job: Job) -> None:
         logger.exception("the failure of job %s could not be told", job.id)
 
 
-def _drop(worker: RunsJobs, execution: Execution, origin: str, pipeline: Any) -> None:
+def _drop(worker: ExecutionMixin, execution: Execution, origin: str, pipeline: Any) -> None:
     """Removes an execution whose job is not running and needs no settling."""
     pipeline.delete(execution.key)
     pipeline.srem(worker.executions_key, execution.composite_key)

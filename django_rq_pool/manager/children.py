@@ -13,26 +13,25 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from .. import hooks
-from ..autoscaling.demand import Effort
 from ..config.groups import QueueGroup
-from ..ipc.assignment import Assignment, Casualty
-from ..ipc.counts_channel import Muster
+from ..ipc.assignment import Assignment, DeadWorker
+from ..ipc.counts_channel import GroupStats, WorkerStats
 from ..planning.backoff import QUICK, Backoff
-from ..planning.plan import Account, Action, Ask, AskAccountant, EndHorse
-from ..planning.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from ..planning.plan import Action, KillHorse, Recover, StopRecovery, StopWorker
+from ..planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord
 from ..system import processes
-from .spawner import Nursery
+from .spawner import Spawner
 
 logger = logging.getLogger("django_rq_pool")
 
 _HOW = {Stop.GRACEFUL: signal.SIGQUIT, Stop.IMMEDIATE: signal.SIGINT, Stop.KILL: signal.SIGKILL}
 """Never TERM, whose meaning the user may change."""
 
-_ACCOUNT_RETRY = 1.0
-"""Seconds until a fork for an accountant is tried again."""
+_RECOVERY_RETRY = 1.0
+"""Seconds until a fork for a recovery process is tried again."""
 
 
-class Crew:
+class Children:
     """Every process of the pool but the manager.
 
     Args:
@@ -44,14 +43,14 @@ class Crew:
         backoffs: how long each group waits after failures, by its name.
     """
 
-    def __init__(self, nursery: Nursery, *, burst: bool) -> None:
+    def __init__(self, spawner: Spawner, *, burst: bool) -> None:
         self.roster = Roster()
         self.backoffs: dict[str, Backoff] = {}
-        self._nursery = nursery
+        self._spawner = spawner
         self._burst = burst
         self._adopts_orphans = processes.adopt_orphans()
         self._assignments: dict[int, Assignment] = {}
-        self._casualties: dict[int, Casualty] = {}
+        self._dead_workers: dict[int, DeadWorker] = {}
         self._done_before: dict[str, tuple[int, float]] = {}
 
     def assignments(self) -> dict[int, Assignment]:
@@ -66,25 +65,25 @@ class Crew:
         """Whether a worker of any group has died before it was ready, and none was since."""
         return any(backoff.boot_failures for backoff in self.backoffs.values())
 
-    def muster(self, groups: Iterable[QueueGroup]) -> Muster:
-        """What the surveyor has to know about the workers of these groups."""
-        efforts = {
-            group.name: Effort(group.workers, 0, *self._done_before.get(group.name, (0, 0.0)))
+    def worker_stats(self, groups: Iterable[QueueGroup]) -> WorkerStats:
+        """What the autoscaling process has to know about the workers of these groups."""
+        stats = {
+            group.name: GroupStats(group.workers, 0, *self._done_before.get(group.name, (0, 0.0)))
             for group in groups
         }
         for assignment in self._assignments.values():
             group = assignment.group.name
-            effort = efforts.get(group)
-            if effort is None:
+            known = stats.get(group)
+            if known is None:
                 continue
             ended, seconds = assignment.slot.done
-            efforts[group] = replace(
-                effort,
-                busy=effort.busy + assignment.slot.busy,
-                ended=effort.ended + ended,
-                run_seconds=effort.run_seconds + seconds,
+            stats[group] = replace(
+                known,
+                busy=known.busy + assignment.slot.busy,
+                ended=known.ended + ended,
+                run_seconds=known.run_seconds + seconds,
             )
-        return Muster(efforts, dict(self.roster.counts()))
+        return WorkerStats(stats, dict(self.roster.counts()))
 
     # Forking and asking
 
@@ -94,11 +93,11 @@ class Crew:
         if now < self._backoff(group.name).not_before:
             return  # the fork before this one has just failed
         try:
-            pid, assignment = self._nursery.fork_worker(group, number, paused=paused)
+            pid, assignment = self._spawner.fork_worker(group, number, paused=paused)
         except OSError as error:
             backoff = self._backoff(group.name).boot_failed(now, now, random.random())
             self.backoffs[group.name] = backoff
-            _tell_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
+            _log_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
             return
         self._assignments[pid] = assignment
         record = WorkerRecord(pid, group.name, number, assignment.name, now, generation)
@@ -114,17 +113,17 @@ class Crew:
 
     def act(self, action: Action) -> None:
         """Carries out an action that concerns a process there is, or was."""
-        if isinstance(action, Ask):
+        if isinstance(action, StopWorker):
             self._ask(action.pid, action.stop)
-        elif isinstance(action, Account):
-            self._account(action.pid)
-        elif isinstance(action, AskAccountant):
-            self._ask_accountant(action.pid, action.stop)
-        elif isinstance(action, EndHorse):
+        elif isinstance(action, Recover):
+            self._recover(action.pid)
+        elif isinstance(action, StopRecovery):
+            self._stop_recovery(action.pid, action.stop)
+        elif isinstance(action, KillHorse):
             self.roster.mark_ended(action.pid)
-            processes.send_group(action.pid, signal.SIGKILL)
+            processes.signal_process_group(action.pid, signal.SIGKILL)
 
-    def tell_workers(self, signum: int) -> None:
+    def signal_workers(self, signum: int) -> None:
         """Sends a signal to every live worker."""
         for pid in self.roster.pids():
             processes.send(pid, signum)
@@ -136,53 +135,53 @@ class Crew:
         self.roster.mark_asked(pid, stop, processes.monotonic())
         if stop is Stop.KILL:
             logger.warning("worker %d of %s did not stop, killing it", pid, record.group)
-            processes.send_group(pid, signal.SIGKILL)
+            processes.signal_process_group(pid, signal.SIGKILL)
         processes.send(pid, _HOW[stop])
 
-    def _account(self, pid: int) -> None:
-        casualty = self._casualties[pid]
+    def _recover(self, pid: int) -> None:
+        dead_worker = self._dead_workers[pid]
         try:
-            accountant = self._nursery.fork_accountant(casualty)
+            recovery = self._spawner.fork_recovery(dead_worker)
         except OSError as error:
-            logger.warning("cannot fork an accountant: %s", error)
-            self.roster.unaccounted[pid] = processes.monotonic() + _ACCOUNT_RETRY
+            logger.warning("cannot fork a recovery process: %s", error)
+            self.roster.unrecovered[pid] = processes.monotonic() + _RECOVERY_RETRY
             return
-        del self._casualties[pid], self.roster.unaccounted[pid]
-        self.roster.accountants[accountant] = Accountant(
-            accountant, casualty.assignment.name, guards=casualty.horse_pid
+        del self._dead_workers[pid], self.roster.unrecovered[pid]
+        self.roster.recoveries[recovery] = RecoveryProcess(
+            recovery, dead_worker.assignment.name, guards=dead_worker.horse_pid
         )
 
-    def _ask_accountant(self, pid: int, stop: Stop) -> None:
-        accountant = self.roster.accountants[pid]
+    def _stop_recovery(self, pid: int, stop: Stop) -> None:
+        recovery = self.roster.recoveries[pid]
         if stop is Stop.KILL:
-            logger.warning("worker %s is not accounted for; the next pool will", accountant.name)
-        self.roster.accountants[pid] = replace(
-            accountant, asked_at=processes.monotonic(), killed=stop is Stop.KILL
+            logger.warning("worker %s is not accounted for; the next pool will", recovery.name)
+        self.roster.recoveries[pid] = replace(
+            recovery, asked_at=processes.monotonic(), killed=stop is Stop.KILL
         )
         processes.send(pid, _HOW[stop])
 
     # Deaths
 
-    def release_group(self, pid: int) -> None:
+    def end_process_group_of(self, pid: int) -> None:
         """Ends what a dead worker left in its process group, such as RQ's scheduler process."""
         if pid in self.roster:
-            processes.send_group(pid, signal.SIGTERM)
+            processes.signal_process_group(pid, signal.SIGTERM)
 
-    def bury(self, death: processes.Death) -> None:
+    def on_exit(self, death: processes.Death) -> None:
         """Takes a child that has ended off the roster, whatever it was."""
         orphan = self.roster.release_orphan(death.pid)
         if orphan is not None:
-            _tell_end(orphan, str(death))
-        accountant = self.roster.accountants.pop(death.pid, None)
-        if accountant is not None and not self._adopts_orphans:
-            guarded = self.roster.release_orphan(accountant.guards)
+            _log_orphan_end(orphan, str(death))
+        recovery = self.roster.recoveries.pop(death.pid, None)
+        if recovery is not None and not self._adopts_orphans:
+            guarded = self.roster.release_orphan(recovery.guards)
             if guarded is not None:
-                _tell_end(guarded, "ended")
+                _log_orphan_end(guarded, "ended")
         record = self.roster.remove(death.pid)
         if record is not None:
-            self._bury_worker(record, death)
+            self._on_worker_exit(record, death)
 
-    def _bury_worker(self, record: WorkerRecord, death: processes.Death) -> None:
+    def _on_worker_exit(self, record: WorkerRecord, death: processes.Death) -> None:
         now = processes.monotonic()
         assignment = self._assignments.pop(death.pid)
         slot = assignment.slot
@@ -196,35 +195,35 @@ class Crew:
             f", running job {slot.job_id}" if slot.busy else "",
         )
         horse_pid = slot.horse_pid
-        if horse_pid and not self._lives(horse_pid):
+        if horse_pid and not self._entry_points(horse_pid):
             horse_pid = 0
         if horse_pid:
             self.roster.adopt(Orphan(horse_pid, record.group, slot.job_id))
         if not death.clean:
-            self._casualties[death.pid] = Casualty(
+            self._dead_workers[death.pid] = DeadWorker(
                 assignment, horse_pid, _cause(record, death), ready=record.ready_at is not None
             )
-            self.roster.unaccounted[death.pid] = now
+            self.roster.unrecovered[death.pid] = now
         ended, seconds = self._done_before.get(record.group, (0, 0.0))
         self._done_before[record.group] = (ended + slot.done[0], seconds + slot.done[1])
-        self._nursery.forget(assignment)
-        self._judge(record, death, now)
+        self._spawner.forget(assignment)
+        self._update_backoff(record, death, now)
 
-    def _lives(self, horse_pid: int) -> bool:
+    def _entry_points(self, horse_pid: int) -> bool:
         """Whether the horse of a dead worker lives on. Where orphans come to the manager, one that
         is not its child has ended; elsewhere the first process of all collects it."""
         if self._adopts_orphans:
             return processes.is_our_child(horse_pid)
         return processes.exists(horse_pid)
 
-    def _judge(self, record: WorkerRecord, death: processes.Death, now: float) -> None:
+    def _update_backoff(self, record: WorkerRecord, death: processes.Death, now: float) -> None:
         """Decides whether a death delays the group's next fork."""
         if record.stop is not None:
             return
         backoff = self._backoff(record.group)
         if record.ready_at is None:
             backoff = backoff.boot_failed(record.forked_at, now, random.random())
-            _tell_delay(record.group, str(death), backoff.not_before - now)
+            _log_delay(record.group, str(death), backoff.not_before - now)
         elif death.clean or now - record.ready_at >= QUICK:
             backoff = backoff.lived_well()
             if death.clean and self._burst:
@@ -234,18 +233,18 @@ class Crew:
             # code is not what failed.
             backoff = backoff.died_quickly(record.forked_at, now, random.random())
             if backoff.not_before > now:
-                _tell_delay(record.group, str(death), backoff.not_before - now)
+                _log_delay(record.group, str(death), backoff.not_before - now)
         self.backoffs[record.group] = backoff
 
     def _backoff(self, group: str) -> Backoff:
         return self.backoffs.get(group, Backoff())
 
 
-def _tell_delay(group: str, reason: str, delay: float) -> None:
+def _log_delay(group: str, reason: str, delay: float) -> None:
     logger.warning("group %s: %s; next fork in %.1f s", group, reason, delay)
 
 
-def _tell_end(orphan: Orphan, how: str) -> None:
+def _log_orphan_end(orphan: Orphan, how: str) -> None:
     logger.info(
         "horse %d of %s, whose worker was gone, reaped: %s, job %s",
         orphan.pid,

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 
-from ..ipc.reports import Event, Report
-from ..worker.import_tracker import MOST
-from .children import Crew
+from ..ipc.reports import MAX_MODULES, Event, Report
+from .children import Children
 from .troubles import Trouble, Troubles
 
 logger = logging.getLogger("django_rq_pool")
@@ -22,8 +21,8 @@ class News:
         crew: those who report.
     """
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, children: Children) -> None:
+        self._children = children
         self._troubles = Troubles()
         self._imported: dict[str, None] = {}
 
@@ -36,14 +35,14 @@ class News:
         """What a queue group suffers from now, a line for each."""
         return self._troubles.of(group)
 
-    def heed(self, report: Report) -> None:
+    def handle(self, report: Report) -> None:
         """Takes in what a worker says; one that is not on the roster any more is not heard."""
-        record = self._crew.roster.get(report.pid)
+        record = self._children.roster.get(report.pid)
         if record is None:
             return
         group = record.group
         if report.event is Event.READY:
-            self._crew.mark_ready(record)
+            self._children.mark_ready(record)
             self._troubles.end(group, Trouble.REDIS)
             self._troubles.end(group, Trouble.BOOT)
         elif report.event is Event.BOOT_FAILED:
@@ -58,7 +57,7 @@ class News:
     def _learn(self, group: str, modules: list[str]) -> None:
         """Names what jobs import, once, and no more than anybody would read."""
         fresh = [each for each in modules if each not in self._imported]
-        fresh = fresh[: MOST - len(self._imported)]
+        fresh = fresh[: MAX_MODULES - len(self._imported)]
         if fresh:
             self._imported.update(dict.fromkeys(fresh))
             logger.info(

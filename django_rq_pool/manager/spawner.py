@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 from .. import hooks
 from ..config.groups import Counts, QueueGroup
-from ..ipc.assignment import Assignment, Casualty, Lives, worker_name
-from ..ipc.counts_channel import SurveyLine
+from ..config.stop_policy import StopRules
+from ..ipc.assignment import Assignment, DeadWorker, EntryPoints, worker_name
+from ..ipc.counts_channel import CountsChannel
 from ..ipc.lifeline import Lifeline
 from ..ipc.reports import Reports
 from ..ipc.scoreboard import Scoreboard
-from ..planning.phases import StopRules
 from ..system import processes
 from ..system.signals import SignalInbox
 
 
-class Nursery:
+class Spawner:
     """Open from its construction until `close`.
 
     Args:
@@ -39,28 +39,28 @@ class Nursery:
         self,
         pool: str,
         inbox: SignalInbox,
-        lives: Lives,
+        entry_points: EntryPoints,
         *,
         rules: StopRules,
         burst: bool,
         single_process_group: bool,
-        learns: bool,
+        tracks_imports: bool,
         reopen_logs: Callable[[], object],
-        let_go: Callable[[], object],
+        release_inherited: Callable[[], object],
     ) -> None:
         self.reports = Reports()
         self._pool = pool
         self._inbox = inbox
-        self._lives = lives
+        self._entry_points = entry_points
         self._rules = rules
         self._burst = burst
-        self._own_groups = not single_process_group
-        self._learns = learns
+        self._own_process_groups = not single_process_group
+        self._tracks_imports = tracks_imports
         self._reopen_logs = reopen_logs
-        self._let_go = let_go
+        self._release_inherited = release_inherited
         self._lifeline = Lifeline()
         self._scoreboard = Scoreboard()
-        self._survey_line: SurveyLine | None = None
+        self._counts_channel: CountsChannel | None = None
 
     def fork_worker(
         self, group: QueueGroup, number: int, *, paused: bool
@@ -85,27 +85,27 @@ class Nursery:
             reports=self.reports,
             lifeline=self._lifeline,
             reopen_logs=self._reopen_logs,
-            learns=self._learns,
+            tracks_imports=self._tracks_imports,
         )
         try:
             # RQ's scheduler process is ended by its worker's group.
             leads = group.options.with_scheduler
-            pid = self._fork(lambda: self._lives.worker(assignment), leads=leads)
+            pid = self._fork(lambda: self._entry_points.worker(assignment), leads=leads)
         except OSError:
             self.forget(assignment)
             raise
         return pid, assignment
 
-    def fork_accountant(self, casualty: Casualty) -> int:
-        """Forks an accountant for a dead worker and returns its pid.
+    def fork_recovery(self, dead_worker: DeadWorker) -> int:
+        """Forks a recovery process for a dead worker and returns its pid.
 
         Raises:
             OSError: see `processes.fork`.
         """
-        return self._fork(lambda: self._lives.accountant(casualty))
+        return self._fork(lambda: self._entry_points.recovery(dead_worker))
 
-    def fork_surveyor(self, counts: Counts, *, load: bool) -> tuple[int, SurveyLine]:
-        """Forks a surveyor.
+    def fork_autoscaling(self, counts: Counts, *, load: bool) -> tuple[int, CountsChannel]:
+        """Forks an autoscaling process.
 
         Args:
             counts: those that hold now.
@@ -117,11 +117,11 @@ class Nursery:
         Raises:
             OSError: see `processes.fork`.
         """
-        line = SurveyLine()
+        line = CountsChannel()
 
         def run() -> int:
             self._reopen_logs()  # HUP has it forked before the manager reopens its own
-            return self._lives.surveyor(line, self._lifeline, counts, load)
+            return self._entry_points.autoscaling(line, self._lifeline, counts, load)
 
         try:
             pid = self._fork(run)
@@ -130,27 +130,27 @@ class Nursery:
             raise
         finally:
             line.become_manager()
-        self._survey_line = line
+        self._counts_channel = line
         return pid, line
 
     def _fork(self, run: Callable[[], int], *, leads: bool = False) -> int:
-        leads = leads or self._own_groups
+        leads = leads or self._own_process_groups
 
         def child() -> int:
             self._inbox.close()
             self.reports.become_worker()
             self._lifeline.become_worker()
-            if self._survey_line is not None:
-                self._survey_line.close()
-            self._let_go()
+            if self._counts_channel is not None:
+                self._counts_channel.close()
+            self._release_inherited()
             if leads:
-                processes.lead_group()
+                processes.lead_process_group()
             return run()
 
         hooks.before_fork.run()
         pid = processes.fork(child)
         if leads:
-            processes.lead_group(pid)
+            processes.lead_process_group(pid)
         return pid
 
     def forget(self, assignment: Assignment) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from ..planning.backoff import Backoff
 from ..planning.phases import STOPS, Phase
 from ..planning.plan import Wanted
-from ..planning.progress import Aim, Verdict, is_whole, judge, shown
+from ..planning.progress import StartGoal, StartResult, all_ready, judge, shown
 from ..planning.roster import Roster
 from ..swap import discovery
 from ..system.launch import Launch
@@ -21,7 +21,7 @@ from ..system.sd_notify import Notifier
 logger = logging.getLogger("django_rq_pool")
 
 
-class Herald:
+class StatusNotifier:
     """
     Args:
         name: the name of the pool.
@@ -30,11 +30,13 @@ class Herald:
         aim: what the start has to reach; None for a pool that tries for ever.
     """
 
-    def __init__(self, name: str, launch: Launch, notifier: Notifier, aim: Aim | None) -> None:
+    def __init__(
+        self, name: str, launch: Launch, notifier: Notifier, goal: StartGoal | None
+    ) -> None:
         self._name = name
         self._launch = launch
         self._notifier = notifier
-        self._aim = aim
+        self._goal = goal
         self._failure = ""
         self._unready = True
         self._loading = False
@@ -49,26 +51,26 @@ class Herald:
         roster: Roster,
         backoffs: Mapping[str, Backoff],
         now: float,
-    ) -> Verdict | None:
+    ) -> StartResult | None:
         """Looks at the pool and tells what there is to tell.
 
         Returns:
             How the start went, at the one time when that becomes known.
         """
-        verdict = None
-        if self._aim is not None:
-            verdict = judge(self._aim, phase, wanted, roster, backoffs, now)
-        if verdict is not None:
-            self._aim = None
-            self._failure = verdict.text
-        dues = [] if self._aim is None else [self._aim.until]
+        result = None
+        if self._goal is not None:
+            result = judge(self._goal, phase, wanted, roster, backoffs, now)
+        if result is not None:
+            self._goal = None
+            self._failure = result.text
+        dues = [] if self._goal is None else [self._goal.until]
         if self._notifier.is_heard:
             self._notify(phase, wanted, roster)
             waited_for = self._unready or self._loading or phase in STOPS
             ping = self._notifier.tick(now, extending=waited_for)
             dues += [] if ping is None else [ping]
         self.due = min(dues, default=None)
-        return verdict
+        return result
 
     def succeed(self) -> None:
         """The start has succeeded, and what depended on it has been done."""
@@ -104,7 +106,7 @@ class Herald:
             self._unready
             and not self._loading
             and phase is Phase.RUNNING
-            and is_whole(wanted, roster)
+            and all_ready(wanted, roster)
         ):
             self._unready = False
             self._notifier.ready()

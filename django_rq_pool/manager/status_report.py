@@ -29,7 +29,7 @@ class Activity:
     memory: int | None
 
 
-def overview(
+def status_report(
     title: str,
     wanted: Iterable[Wanted],
     roster: Roster,
@@ -70,8 +70,8 @@ def overview(
         lines += (_line(record, activities[record.pid], now) for record in records)
     for orphan in roster.orphans.values():
         lines.append(f"  horse {orphan.pid} of {orphan.group} outlives its worker: {orphan.job_id}")
-    for accountant in roster.accountants.values():
-        lines.append(f"  accountant {accountant.pid} for {accountant.name}")
+    for recovery in roster.recoveries.values():
+        lines.append(f"  recovery process {recovery.pid} for {recovery.name}")
     return lines
 
 

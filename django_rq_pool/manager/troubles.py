@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from enum import Enum
 
-from ..config.problems import unvaried
+from ..text import unvaried
 
 logger = logging.getLogger("django_rq_pool")
 

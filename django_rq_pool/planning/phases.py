@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from ..config.stop_policy import StopRules, TermPolicy
+
 INFO = signal.Signals(getattr(signal, "SIGINFO", 29))
 """The signal that asks for a report; Linux has no SIGINFO and uses its number 29."""
 
@@ -35,7 +37,7 @@ STOPS = (Phase.QUITTING, Phase.LEAVING, Phase.TERMINATING)
 """The phases that end the pool, each harder than the one before."""
 
 
-class Order(Enum):
+class Effect(Enum):
     """What a signal asks of the manager beside, or instead of, another phase."""
 
     NOTHING = "changes nothing"
@@ -50,33 +52,7 @@ class Response:
     """What a signal means: the phase that follows, and what is to be done."""
 
     phase: Phase
-    order: Order = Order.NOTHING
-
-
-class TermPolicy(Enum):
-    """What TERM means to the manager and to every worker of the pool."""
-
-    IMMEDIATE = "immediate"
-    """End running jobs, account for them, leave nobody behind."""
-    GRACEFUL_WAIT = "graceful-wait"
-    """As QUIT: leave when the last worker is gone."""
-    GRACEFUL = "graceful"
-    """As INT: leave at once, the workers finish on their own."""
-
-
-@dataclass(frozen=True)
-class StopRules:
-    """How the pool stops.
-
-    Attributes:
-        term: what TERM means.
-        term_child: None, or the seconds that a job has to clean up after an immediate stop has
-            raised ``TermException`` in it. QUIT then makes the manager leave at once, as
-            resque-pool's TERM_CHILD has it for platforms that send TERM and wait.
-    """
-
-    term: TermPolicy = TermPolicy.IMMEDIATE
-    term_child: float | None = None
+    effect: Effect = Effect.NOTHING
 
 
 _TERM = {
@@ -121,15 +97,15 @@ def responses(rules: StopRules, *, may_hold: bool) -> Responses:
             is_harder = phase not in STOPS or STOPS.index(stop) > STOPS.index(phase)
             return Response(stop if is_harder else phase)
         if signum == INFO:
-            return Response(phase, Order.REPORT)
+            return Response(phase, Effect.REPORT)
         if phase in STOPS:
             return Response(phase, _WHILE_STOPPING[signum])
         if signum == signal.SIGHUP:
             resumed = Phase.RUNNING if phase is Phase.RUNNING else Phase.RESUMING
-            return Response(resumed, Order.RELOAD)
+            return Response(resumed, Effect.RELOAD)
         if signum == signal.SIGWINCH:
             return Response(Phase.HOLDING if may_hold else phase)
-        return Response(phase, Order.FORWARD)
+        return Response(phase, Effect.FORWARD)
 
     return {
         (phase, signum): respond(phase, signum) for phase in Phase for signum in MANAGER_SIGNALS
@@ -137,11 +113,11 @@ def responses(rules: StopRules, *, may_hold: bool) -> Responses:
 
 
 _WHILE_STOPPING = {
-    signal.SIGHUP: Order.REOPEN,  # log files are rotated while the last job takes its time, too
-    signal.SIGWINCH: Order.NOTHING,
-    signal.SIGUSR1: Order.FORWARD,
-    signal.SIGUSR2: Order.NOTHING,  # a worker that leaves takes no new job anyway
-    signal.SIGCONT: Order.NOTHING,
+    signal.SIGHUP: Effect.REOPEN,  # log files are rotated while the last job takes its time, too
+    signal.SIGWINCH: Effect.NOTHING,
+    signal.SIGUSR1: Effect.FORWARD,
+    signal.SIGUSR2: Effect.NOTHING,  # a worker that leaves takes no new job anyway
+    signal.SIGCONT: Effect.NOTHING,
 }
 
 

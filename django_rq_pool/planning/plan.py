@@ -22,9 +22,9 @@ milliseconds. The same for a graceful stop of a worker that never got ready: it 
 FORKS_PER_TURN = 16
 """So many forks at most before the loop looks at signals and deaths again."""
 
-ACCOUNTANTS_AT_ONCE = 16
-"""So many accountants at most that do not wait for a horse: a pool whose workers all die at once
-must not fork as many again."""
+RECOVERIES_AT_ONCE = 16
+"""Recovery processes at most, without those that wait for a horse: a pool whose workers all die at
+once must not fork as many again."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Habits:
+class PlanOptions:
     """How a pool goes about it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Fork:
 
 
 @dataclass(frozen=True)
-class Ask:
+class StopWorker:
     """Ask this worker to stop in this way."""
 
     pid: int
@@ -68,28 +68,28 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class EndHorse:
+class KillHorse:
     """Kill this horse, whose worker is gone."""
 
     pid: int
 
 
 @dataclass(frozen=True)
-class Account:
-    """Fork an accountant for the dead worker that had this pid."""
+class Recover:
+    """Fork a recovery process for the dead worker that had this pid."""
 
     pid: int
 
 
 @dataclass(frozen=True)
-class AskAccountant:
-    """Ask this accountant to give up if Redis is away, or kill it."""
+class StopRecovery:
+    """Ask this recovery process to give up if Redis is away, or kill it."""
 
     pid: int
     stop: Stop
 
 
-Action = Fork | Ask | EndHorse | Account | AskAccountant
+Action = Fork | StopWorker | KillHorse | Recover | StopRecovery
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def make_plan(
     backoffs: Mapping[str, Backoff],
     busy: Container[int],
     now: float,
-    habits: Habits = Habits(),
+    plan_options: PlanOptions = PlanOptions(),
 ) -> Plan:
     """Compares what is wanted with what there is.
 
@@ -128,25 +128,25 @@ def make_plan(
         now: monotonic clock, seconds.
         habits: how the pool goes about it.
     """
-    planner = _Planner(roster, backoffs, busy, now, habits)
+    planner = _Planner(roster, backoffs, busy, now, plan_options)
     planner.account()
     wanting = False
     if phase is Phase.RUNNING:
         for want in wanted:
-            done = roster.finished[want.group] if habits.burst else 0
+            done = roster.finished[want.group] if plan_options.burst else 0
             planner.wanted[want.group] = replace(want, workers=max(0, want.workers - done))
         planner.keep()
         wanting = any(want.workers for want in planner.wanted.values())
     elif phase is Phase.TERMINATING:
         planner.stop(roster.workers(), Stop.IMMEDIATE)
         planner.actions += [
-            EndHorse(orphan.pid) for orphan in roster.orphans.values() if not orphan.ended
+            KillHorse(orphan.pid) for orphan in roster.orphans.values() if not orphan.ended
         ]
     else:
         planner.stop(roster.workers(), Stop.GRACEFUL)
     if phase in STOPS:
-        planner.hurry_accountants(kill=phase is Phase.TERMINATING)
-    may_end = phase in STOPS or (phase is Phase.RUNNING and habits.burst and not wanting)
+        planner.hurry_recoveries(kill=phase is Phase.TERMINATING)
+    may_end = phase in STOPS or (phase is Phase.RUNNING and plan_options.burst and not wanting)
     return planner.plan(finished=phase is Phase.LEAVING or (may_end and roster.is_empty()))
 
 
@@ -157,14 +157,14 @@ class _Planner:
         backoffs: Mapping[str, Backoff],
         busy: Container[int],
         now: float,
-        habits: Habits,
+        plan_options: PlanOptions,
     ) -> None:
         self.roster = roster
         self.backoffs = backoffs
         self.busy = busy
         self.now = now
-        self.grace = habits.grace
-        self.spawn_delay = habits.spawn_delay
+        self.grace = plan_options.grace
+        self.spawn_delay = plan_options.spawn_delay
         self.wanted: dict[str, Wanted] = {}
         self.actions: list[Action] = []
         self.due: float | None = None
@@ -216,23 +216,23 @@ class _Planner:
 
     def account(self) -> None:
         """Has every dead worker accounted for, whatever the phase."""
-        at_work = sum(accountant.guards == 0 for accountant in self.roster.accountants.values())
-        free = max(0, ACCOUNTANTS_AT_ONCE - at_work)
-        for pid, not_before in list(self.roster.unaccounted.items())[:free]:
+        at_work = sum(recovery.guards == 0 for recovery in self.roster.recoveries.values())
+        free = max(0, RECOVERIES_AT_ONCE - at_work)
+        for pid, not_before in list(self.roster.unrecovered.items())[:free]:
             if self.now >= not_before:
-                self.actions.append(Account(pid))
+                self.actions.append(Recover(pid))
             else:
                 self.wake_at(not_before)
 
-    def hurry_accountants(self, kill: bool) -> None:
-        """What an accountant cannot do because Redis is away, the next pool does."""
-        for accountant in self.roster.accountants.values():
-            if accountant.asked_at is None:
-                self.actions.append(AskAccountant(accountant.pid, Stop.GRACEFUL))
-            elif kill and not accountant.killed and not self.roster.orphans:
-                deadline = accountant.asked_at + self.grace
+    def hurry_recoveries(self, kill: bool) -> None:
+        """What a recovery process cannot do because Redis is away, the next pool does."""
+        for recovery in self.roster.recoveries.values():
+            if recovery.asked_at is None:
+                self.actions.append(StopRecovery(recovery.pid, Stop.GRACEFUL))
+            elif kill and not recovery.killed and not self.roster.orphans:
+                deadline = recovery.asked_at + self.grace
                 if self.now >= deadline:
-                    self.actions.append(AskAccountant(accountant.pid, Stop.KILL))
+                    self.actions.append(StopRecovery(recovery.pid, Stop.KILL))
                 else:
                     self.wake_at(deadline)
 
@@ -274,13 +274,13 @@ class _Planner:
     def stop(self, records: Iterable[WorkerRecord], stop: Stop) -> None:
         for record in records:
             if record.stop is None or record.stop < stop:
-                self.actions.append(Ask(record.pid, stop))
+                self.actions.append(StopWorker(record.pid, stop))
                 self.wake_at(self.now + self.grace)
             elif record.stop is Stop.IMMEDIATE or (
                 record.stop is Stop.GRACEFUL and record.ready_at is None
             ):
                 deadline = record.asked_at + self.grace
                 if self.now >= deadline:
-                    self.actions.append(Ask(record.pid, Stop.KILL))
+                    self.actions.append(StopWorker(record.pid, Stop.KILL))
                 else:
                     self.wake_at(deadline)

@@ -28,20 +28,20 @@ def ready_workers(wanted: Sequence[Wanted], roster: Roster) -> Counter[str]:
     )
 
 
-def is_whole(wanted: Sequence[Wanted], roster: Roster) -> bool:
+def all_ready(wanted: Sequence[Wanted], roster: Roster) -> bool:
     """Whether every group has as many workers as it shall have, all ready."""
     ready = ready_workers(wanted, roster)
     return all(ready[want.group] >= want.workers for want in wanted)
 
 
-def has_begun(wanted: Sequence[Wanted], roster: Roster) -> bool:
+def every_group_ready(wanted: Sequence[Wanted], roster: Roster) -> bool:
     """Whether every group that shall have workers has one that is ready."""
     ready = ready_workers(wanted, roster)
     return all(ready[want.group] or not want.workers for want in wanted)
 
 
 @dataclass(frozen=True)
-class Aim:
+class StartGoal:
     """What a pool has to reach so that its start counts as one.
 
     Attributes:
@@ -54,7 +54,7 @@ class Aim:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class StartResult:
     """How a start went: the text says why it failed, and is empty when it has succeeded."""
 
     text: str = ""
@@ -65,28 +65,28 @@ class Verdict:
 
 
 def judge(
-    aim: Aim,
+    goal: StartGoal,
     phase: Phase,
     wanted: Sequence[Wanted],
     roster: Roster,
     backoffs: Mapping[str, Backoff],
     now: float,
-) -> Verdict | None:
+) -> StartResult | None:
     """Whether a start has succeeded or failed; None while that is open.
 
     One worker that cannot boot is a failure: what else would succeed later, without anybody's
     help? Redis being away is none, until time is up.
     """
     if phase in STOPS:
-        return Verdict("The pool was told to stop before it was ready.")
+        return StartResult("The pool was told to stop before it was ready.")
     failing = [group for group, backoff in backoffs.items() if backoff.boot_failures]
     if failing:
-        return Verdict(f"Workers of {failing[0]} cannot boot.")
-    reached = is_whole if aim.whole else has_begun
+        return StartResult(f"Workers of {failing[0]} cannot boot.")
+    reached = all_ready if goal.whole else every_group_ready
     if phase is Phase.RUNNING and reached(wanted, roster):
-        return Verdict()
-    if now >= aim.until:
-        return Verdict(f"The pool was not ready in time: {shown(wanted, roster)}.")
+        return StartResult()
+    if now >= goal.until:
+        return StartResult(f"The pool was not ready in time: {shown(wanted, roster)}.")
     return None
 
 

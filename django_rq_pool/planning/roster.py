@@ -57,7 +57,7 @@ class Orphan:
 
 
 @dataclass(frozen=True)
-class Accountant:
+class RecoveryProcess:
     """A process that accounts for a dead worker."""
 
     pid: int
@@ -71,13 +71,13 @@ class Accountant:
 
 
 class Roster:
-    """Every live worker, orphan and accountant by pid, and what is still to be done.
+    """Every live worker, orphan and recovery process by pid, and what is still to be done.
 
     Attributes:
         orphans: horses that outlived their worker.
-        unaccounted: pids of dead workers that no accountant has been forked for, and the time
+        unaccounted: pids of dead workers that no recovery process has been forked for, and the time
             before which it shall not be tried (again).
-        accountants: at work.
+        recovery processes: at work.
         finished: how many workers of each group have finished in burst mode.
         forked_at: when the latest worker was forked.
     """
@@ -85,8 +85,8 @@ class Roster:
     def __init__(self) -> None:
         self._workers: dict[int, WorkerRecord] = {}
         self.orphans: dict[int, Orphan] = {}
-        self.unaccounted: dict[int, float] = {}
-        self.accountants: dict[int, Accountant] = {}
+        self.unrecovered: dict[int, float] = {}
+        self.recoveries: dict[int, RecoveryProcess] = {}
         self.finished: Counter[str] = Counter()
         self.forked_at = float("-inf")
 
@@ -130,7 +130,7 @@ class Roster:
 
     def is_empty(self) -> bool:
         """Whether nothing of the pool is left but the manager."""
-        return not (self._workers or self.orphans or self.unaccounted or self.accountants)
+        return not (self._workers or self.orphans or self.unrecovered or self.recoveries)
 
     def adopt(self, orphan: Orphan) -> None:
         self.orphans[orphan.pid] = orphan

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..config.problems import StartError
+from ..errors import StartError
 from ..system import processes
 
 _TASKS = Path("/proc/self/task")

@@ -18,22 +18,23 @@ from functools import partial
 from setproctitle import setproctitle
 
 from .. import hooks, log
-from ..autoscaling.process import run_surveyor
+from ..autoscaling.process import run_autoscaling
 from ..config import redis_clients
-from ..config.problems import Kind, StartError
+from ..config.problems import Kind
 from ..config.settings import Configuration
 from ..connections import manager_connections
-from ..ipc.assignment import Lives
-from ..ipc.swap_channel import GivesWay
-from ..ledger.recovery_process import run_accountant
+from ..errors import StartError
+from ..ipc.assignment import EntryPoints
+from ..ledger.recovery_process import run_recovery
 from ..manager.loop import Manager
-from ..manager.spawner import Nursery
-from ..manager.status_notifier import Herald
+from ..manager.spawner import Spawner
+from ..manager.status_notifier import StatusNotifier
 from ..planning import phases
-from ..planning.plan import IMMEDIATE_STOP_GRACE, Habits
-from ..planning.progress import Aim
+from ..planning.plan import IMMEDIATE_STOP_GRACE, PlanOptions
+from ..planning.progress import StartGoal
 from ..swap import discovery
-from ..swap.takeover import StepByStep, Succession, inherit
+from ..swap.release import OutgoingPool
+from ..swap.takeover import GradualTakeover, Takeover, inherit
 from ..system import processes, signals
 from ..system.containers import container_warning
 from ..system.daemon import detach, failing_aloud
@@ -58,7 +59,7 @@ HOT_SWAP_LOCK = "tmp/rqpool.lock"
 
 
 @dataclass(frozen=True)
-class Manner:
+class RunOptions:
     """How a pool is started, beside what it is to be.
 
     Attributes:
@@ -99,7 +100,7 @@ class Manner:
     ends_process: bool = True
 
 
-def run(configure: Callable[[], Configuration], manner: Manner) -> int:
+def run(configure: Callable[[], Configuration], run_options: RunOptions) -> int:
     """Runs a pool until a signal ends it.
 
     Args:
@@ -112,58 +113,61 @@ def run(configure: Callable[[], Configuration], manner: Manner) -> int:
     Raises:
         StartError: the pool cannot be started.
     """
-    logfiles = LogFiles(manner.stdout, manner.stderr, sync=manner.sync)
+    logfiles = LogFiles(run_options.stdout, run_options.stderr, sync=run_options.sync)
 
     def redirect() -> None:
         logfiles.redirect()
         log.follow_output()
 
-    if not manner.daemon:
+    if not run_options.daemon:
         redirect()
-        return _run(configure, manner, logfiles, Launch())
+        return _run(configure, run_options, logfiles, Launch())
     warning = container_warning(os.getpid(), os.environ)
-    launch = detach(redirect, manner.stderr or os.devnull)
+    launch = detach(redirect, run_options.stderr or os.devnull)
     with failing_aloud(launch):
         launch.show(log.LOGGERS)
         if warning is not None:
             logger.warning("%s", warning)
-        return _run(configure, manner, logfiles, launch)
+        return _run(configure, run_options, logfiles, launch)
 
 
 def _run(
-    configure: Callable[[], Configuration], manner: Manner, logfiles: LogFiles, launch: Launch
+    configure: Callable[[], Configuration],
+    run_options: RunOptions,
+    logfiles: LogFiles,
+    launch: Launch,
 ) -> int:
     with contextlib.ExitStack() as stack:
         # From here on no signal that asks for something else ends the process; one that stops it
         # does so at once, until the manager takes over.
         inbox = signals.SignalInbox(phases.OTHER_SIGNALS)
         # A second QUIT must not end a process that is just leaving with a status of its own.
-        stack.callback(inbox.close, signal.SIG_IGN if manner.ends_process else signal.SIG_DFL)
+        stack.callback(inbox.close, signal.SIG_IGN if run_options.ends_process else signal.SIG_DFL)
         inbox.exit_on(phases.STOP_SIGNALS)
-        if manner.pidfile is not None:
-            pidfile = PidFile(manner.pidfile)
+        if run_options.pidfile is not None:
+            pidfile = PidFile(run_options.pidfile)
             pidfile.claim()
             stack.callback(pidfile.release)
-        if manner.lock is not None:
-            hold_lock(manner.lock)
+        if run_options.lock is not None:
+            hold_lock(run_options.lock)
         notifier = Notifier(os.environ)
         configuration = configure()
         bounded = configuration.counts.bounded
-        if manner.burst and bounded:
+        if run_options.burst and bounded:
             raise StartError(
                 f"--burst: the count of {bounded[0].name!r} has bounds, and a burst is over before "
                 "anything can be measured. Give it a number."
             )
         # A swap that is ready before this pool finds it by its title, and ends it.
         setproctitle(discovery.title(configuration.name, "starting"))
-        if manner.replace_others:
+        if run_options.replace_others:
             _require_counts(configuration)
         for warning in configuration.warnings:
             logger.warning("%s", warning)
-        if not manner.wait:
+        if not run_options.wait:
             launch.succeed()
-        _load(configuration, manner)
-        return _manager(configuration, manner, inbox, logfiles, launch, notifier).run()
+        _load(configuration, run_options)
+        return _manager(configuration, run_options, inbox, logfiles, launch, notifier).run()
 
 
 def _require_counts(configuration: Configuration) -> None:
@@ -173,15 +177,15 @@ def _require_counts(configuration: Configuration) -> None:
             raise StartError(f"{warning} Nothing is replaced.")
 
 
-def _load(configuration: Configuration, manner: Manner) -> None:
+def _load(configuration: Configuration, run_options: RunOptions) -> None:
     """Imports what jobs import, and makes this process fit to be forked."""
-    import_jobs(configuration.preload if manner.preload is None else manner.preload)
+    import_jobs(configuration.preload if run_options.preload is None else run_options.preload)
     hooks.discover()
     for group in configuration.counts.groups[:1]:
         redis_clients.rehearse(group)
     manager_connections.close()
     findings = audit()
-    if findings and manner.strict_fork:
+    if findings and run_options.strict_fork:
         raise ForkError("\n".join(findings))
     for finding in findings:
         logger.warning("%s", finding)
@@ -190,54 +194,54 @@ def _load(configuration: Configuration, manner: Manner) -> None:
 
 def _manager(
     configuration: Configuration,
-    manner: Manner,
+    run_options: RunOptions,
     inbox: signals.SignalInbox,
     logfiles: LogFiles,
     launch: Launch,
     notifier: Notifier,
 ) -> Manager:
     name, rules = configuration.name, configuration.rules
-    aim = None
-    if manner.replace_others or (manner.daemon and manner.wait):
-        aim = Aim(manner.whole, processes.monotonic() + manner.swap_timeout)
-    succession: Succession | None = None
-    if manner.step_by_step:
-        succession = StepByStep(name, manner.swap_timeout)
-    elif manner.replace_others:
-        succession = Succession(name, manner.swap_timeout)
+    goal = None
+    if run_options.replace_others or (run_options.daemon and run_options.wait):
+        goal = StartGoal(run_options.whole, processes.monotonic() + run_options.swap_timeout)
+    takeover: Takeover | None = None
+    if run_options.step_by_step:
+        takeover = GradualTakeover(name, run_options.swap_timeout)
+    elif run_options.replace_others:
+        takeover = Takeover(name, run_options.swap_timeout)
 
-    gives_way = GivesWay()
+    outgoing = OutgoingPool()
 
-    def let_go() -> None:
+    def release_inherited() -> None:
         launch.become_worker()
-        gives_way.close()
-        if succession is not None:
-            succession.close()
+        outgoing.close()
+        if takeover is not None:
+            takeover.close()
 
     identity = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
-    nursery = Nursery(
+    spawner = Spawner(
         name,
         inbox,
-        Lives(run_worker, run_accountant, partial(run_surveyor, configuration, identity)),
+        EntryPoints(run_worker, run_recovery, partial(run_autoscaling, configuration, identity)),
         rules=rules,
-        burst=manner.burst,
-        single_process_group=manner.single_process_group,
-        learns=configuration.learns,
+        burst=run_options.burst,
+        single_process_group=run_options.single_process_group,
+        tracks_imports=configuration.tracks_imports,
         reopen_logs=logfiles.reopen,
-        let_go=let_go,
+        release_inherited=release_inherited,
     )
     grace = IMMEDIATE_STOP_GRACE + (rules.term_child or 0.0)
     return Manager(
         name,
-        inherit(name, configuration.counts) if manner.replace_others else configuration.counts,
-        nursery,
+        inherit(name, configuration.counts) if run_options.replace_others else configuration.counts,
+        spawner,
         inbox,
-        Herald(name, launch, notifier, aim),
-        gives_way,
+        StatusNotifier(name, launch, notifier, goal),
+        outgoing,
         rules=rules,
-        habits=Habits(manner.burst, grace, manner.spawn_delay),
+        plan_options=PlanOptions(run_options.burst, grace, run_options.spawn_delay),
         watches_counts=configuration.source.dynamic or bool(configuration.counts.bounded),
-        is_daemon=manner.daemon,
-        succession=succession,
+        is_daemon=run_options.daemon,
+        takeover=takeover,
         reopen_logs=logfiles.reopen,
     )

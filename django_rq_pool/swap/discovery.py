@@ -36,7 +36,7 @@ def is_manager(pid: int) -> bool:
     return shown.startswith(_TITLE) and "]: " in shown
 
 
-class Other:
+class RunningManager:
     """The manager of another pool. Open until `close`.
 
     Args:
@@ -115,7 +115,7 @@ class Other:
             self._pidfd = None
 
 
-def find_older(name: str) -> list[Other]:
+def find_older(name: str) -> list[RunningManager]:
     """Finds the managers of the pools of this name that are older than this process.
 
     They are this user's, on this host, in the same pid namespace (a container's are seen from the
@@ -132,7 +132,7 @@ def find_older(name: str) -> list[Other]:
     age = _age(psutil.Process())
     found = []
     for process in sorted(_managers(name), key=_age):
-        other = Other(process, name)
+        other = RunningManager(process, name)
         if _age(process) < age and other.is_it():
             found.append(other)
         else:

@@ -13,9 +13,9 @@ from dataclasses import replace
 
 from ..config.groups import Counts
 from ..ipc import swap_channel
-from ..ipc.swap_channel import StepLine
+from ..ipc.swap_channel import SwapChannel
 from ..planning.plan import Wanted
-from ..planning.progress import is_whole, ready_workers
+from ..planning.progress import all_ready, ready_workers
 from ..planning.roster import Roster
 from ..system import processes
 from . import discovery, handover
@@ -54,7 +54,7 @@ def inherit(name: str, counts: Counts) -> Counts:
     return counts if have is None else handover.inherit(counts, have)
 
 
-class Succession:
+class Takeover:
     """This pool in the place of older ones, all at once: both are there in full for a moment.
 
     Args:
@@ -68,7 +68,7 @@ class Succession:
         self._timeout = timeout
         self._search_at = self._search_until = 0.0
         self._pause = LOOK_AGAIN
-        self._leaving: list[discovery.Other] = []
+        self._leaving: list[discovery.RunningManager] = []
         self.due: float | None = None
         """When to look again, though nothing happened."""
 
@@ -98,7 +98,7 @@ class Succession:
         self._search_at = processes.monotonic() + self._pause
         self._pause = min(2 * self._pause, SELDOM)
 
-    def _ask(self, other: discovery.Other) -> None:
+    def _ask(self, other: discovery.RunningManager) -> None:
         if other.send(signal.SIGQUIT):
             logger.info("pool %s of manager %d is asked to leave", self._name, other.pid)
             self._leaving.append(other)
@@ -124,7 +124,7 @@ class Succession:
         searches = now < self._search_until
         if searches and now >= self._search_at:
             self._search()
-        blind = len(self._leaving) > len(Succession.filenos(self))
+        blind = len(self._leaving) > len(Takeover.filenos(self))
         dues = [now + LOOK_AGAIN] if blind else []
         dues += [self._search_at] if searches else []
         self.due = min(dues, default=None)
@@ -140,7 +140,7 @@ class Succession:
         self._leaving.clear()
 
 
-class StepByStep(Succession):
+class GradualTakeover(Takeover):
     """The same worker by worker: no queue group ever has more than one too many.
 
     An older pool that does not answer (an earlier version's, perhaps) is asked to leave as a whole
@@ -149,26 +149,26 @@ class StepByStep(Succession):
 
     def __init__(self, name: str, timeout: float) -> None:
         super().__init__(name, timeout)
-        self._lines: list[tuple[discovery.Other, StepLine]] = []
+        self._channels: list[tuple[discovery.RunningManager, SwapChannel]] = []
         self._silent_until = processes.monotonic() + SILENCE
         self._ceilings: dict[str, int] = {}
-        self._has_begun = False
+        self._begun = False
         for other in discovery.find_older(name):
-            line = swap_channel.connect(other.pid)
-            if line is None:
+            channel = swap_channel.connect(other.pid)
+            if channel is None:
                 logger.warning("pool of manager %d cannot be taken over step by step", other.pid)
                 other.close()
             else:
-                self._lines.append((other, line))
+                self._channels.append((other, channel))
 
     @property
     def is_midway(self) -> bool:
-        return self._has_begun
+        return self._begun
 
     def restrict(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
         """What is left of the ceiling by those that the older pools have; nothing before they have
         said what that is."""
-        if not self._lines:
+        if not self._channels:
             return wanted
         have = self._have()
         if have is None:
@@ -187,54 +187,54 @@ class StepByStep(Succession):
 
     def begin(self) -> None:
         """Each queue group has a worker that is ready: the older pools may give up theirs."""
-        self._has_begun = True
+        self._begun = True
 
     def filenos(self) -> list[int]:
-        return [*super().filenos(), *(line.fileno() for _, line in self._lines)]
+        return [*super().filenos(), *(channel.fileno() for _, channel in self._channels)]
 
     def look(self, wanted: Sequence[Wanted], roster: Roster) -> None:
         late = processes.monotonic() >= self._silent_until
-        for other, line in list(self._lines):
-            line.listen()
-            if line.ended or (late and line.heard is None):
-                self._drop(other, line)
+        for other, channel in list(self._channels):
+            channel.receive()
+            if channel.ended or (late and channel.received is None):
+                self._drop(other, channel)
         have = self._have()
-        whole = self._has_begun and is_whole(wanted, roster)
-        if self._has_begun and have is not None:
+        whole = self._begun and all_ready(wanted, roster)
+        if self._begun and have is not None:
             ready = ready_workers(wanted, roster)
             given = handover.keeps(self._ceilings, ready, have, whole=whole)
-            for (_, line), keep in zip(self._lines, given):
-                line.say(keep)
+            for (_, channel), keep in zip(self._channels, given):
+                channel.send(keep)
         if whole:
-            self._has_begun = False
+            self._begun = False
             # The lines stay until their pools have gone: their ends would bring workers back.
-            for other, _ in self._lines:
+            for other, _ in self._channels:
                 self._ask(other)
             super().begin()
         super().look(wanted, roster)
-        if self._lines and have is None:
+        if self._channels and have is None:
             self.due = min(self._silent_until, self.due or self._silent_until)
 
-    def _drop(self, other: discovery.Other, line: StepLine) -> None:
-        self._lines.remove((other, line))
-        line.close()
+    def _drop(self, other: discovery.RunningManager, channel: SwapChannel) -> None:
+        self._channels.remove((other, channel))
+        channel.close()
         if other not in self._leaving:
             other.close()
 
     def give_up(self) -> None:
         """What the older pools have given up comes back, unless they have been asked to leave."""
         super().give_up()
-        self._has_begun = False
-        for other, line in list(self._lines):
-            self._drop(other, line)
+        self._begun = False
+        for other, channel in list(self._channels):
+            self._drop(other, channel)
 
     def _have(self) -> list[Mapping[str, int]] | None:
         """What each older pool has; None while one has not said it."""
-        heard = [line.heard for _, line in self._lines]
+        heard = [channel.received for _, channel in self._channels]
         return None if None in heard else [counts for counts in heard if counts is not None]
 
     def close(self) -> None:
         super().close()
-        for other, line in self._lines:
-            line.close()
+        for other, channel in self._channels:
+            channel.close()
             other.close()

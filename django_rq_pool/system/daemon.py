@@ -7,7 +7,6 @@ shown by the command.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import traceback
@@ -15,9 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ..config.problems import StartError
+from ..errors import StartError
 from . import processes, signals
-from .launch import Launch, message
+from .launch import Launch
+from .messages import Message, MessageError, MessageReader, encode
 
 _UNREADY = "The pool ended before it was ready."
 
@@ -74,7 +74,7 @@ def detach(redirect: Callable[[], None], log: str | Path) -> Launch:
         _fork_daemon(last_word[1])
     launch = Launch(lines[1], last_word[1])
     try:
-        _let_go()
+        _release_inherited()
         redirect()
     except Exception as error:
         launch.fail(f"The pool cannot be detached: {error}")
@@ -111,14 +111,14 @@ def _fork_daemon(last_word: int) -> None:
     try:
         pid = os.fork()
     except OSError as error:
-        os.write(last_word, message({"status": 1, "text": f"The pool cannot be forked: {error}"}))
+        os.write(last_word, encode({"status": 1, "text": f"The pool cannot be forked: {error}"}))
         os._exit(1)
     if pid:
         os._exit(0)
-    os.write(last_word, message({"pid": os.getpid()}))
+    os.write(last_word, encode({"pid": os.getpid()}))
 
 
-def _let_go() -> None:
+def _release_inherited() -> None:
     os.umask(os.umask(0o077) | 0o002)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -148,7 +148,8 @@ class _WaitingCommand:
         self._last_word = last_word
         self._log = log
         self._adopts = adopts
-        self._unread = b""
+        self._words = MessageReader()
+        self._unhandled: list[Message] = []
         self._pid = 0
         self._status: int | None = None
         self._passed_on = 0
@@ -164,7 +165,7 @@ class _WaitingCommand:
             inbox = signals.SignalInbox((signal.SIGINT, signal.SIGTERM))
             signals.unblock()
             if silent:
-                self._heed_death(None)
+                self._handle_death(None)
             status = self._wait(inbox)
         except BaseException:  # whatever it is, the frames below are the daemon's
             traceback.print_exc()
@@ -172,18 +173,18 @@ class _WaitingCommand:
             os._exit(status)
 
     def _wait(self, inbox: signals.SignalInbox) -> int:
-        # In this order: what was said before the last word has been shown when that is heeded.
+        # In this order: what was said before the last word has been shown when that is handled.
         unfinished = [self._last_word, self._lines]
         while True:
             deaths = {death.pid: death for death in processes.reap(before=lambda pid: None)}
             unfinished = [fd for fd in unfinished if self._drain(fd)]
-            self._heed_words()
+            self._handle_words()
             for signum in inbox.take():
-                self._heed_signal(signum)
+                self._handle_signal(signum)
             if self._pid in deaths:
-                self._heed_death(deaths[self._pid])
+                self._handle_death(deaths[self._pid])
             elif self._last_word not in unfinished and not self._adopts:
-                self._heed_death(None)
+                self._handle_death(None)
             if self._status is not None:
                 if self._status and not self._passed_on:
                     processes.wait_for_end(self._pid, _LAST_STEPS)
@@ -204,17 +205,24 @@ class _WaitingCommand:
         if fd == self._lines:
             self._show(data)
         else:
-            self._unread += data
+            # What is no message is nobody's last word: the daemon's end is waited for then.
+            with contextlib.suppress(MessageError):
+                self._unhandled += self._words.feed(data)
         return bool(data)
 
-    def _heed_words(self) -> None:
-        *words, self._unread = self._unread.split(b"\n")
-        for word in map(json.loads, words):
-            self._pid = word.get("pid", self._pid)
-            if self._status is None and "status" in word:
-                self._end(word["status"], word["text"])
+    def _handle_words(self) -> None:
+        words, self._unhandled = self._unhandled, []
+        for word in words:
+            with contextlib.suppress(MessageError):
+                self._handle_word(word)
 
-    def _heed_signal(self, signum: signal.Signals) -> None:
+    def _handle_word(self, word: Message) -> None:
+        if "pid" in word:
+            self._pid = word.whole("pid")
+        elif self._status is None:
+            self._end(word.whole("status"), word.text("text"))
+
+    def _handle_signal(self, signum: signal.Signals) -> None:
         if self._status is not None:
             return
         if self._passed_on:
@@ -224,7 +232,7 @@ class _WaitingCommand:
         self._say(f"{signum.name} is passed on to process {self._pid}; another leaves it alone.")
         processes.send(self._pid, signum)
 
-    def _heed_death(self, death: processes.Death | None) -> None:
+    def _handle_death(self, death: processes.Death | None) -> None:
         """The daemon has ended, without a last word perhaps; None: nobody tells how."""
         if self._status is not None:
             return

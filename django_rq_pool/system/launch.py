@@ -7,12 +7,12 @@ by text and exit status. The daemon never waits for that terminal.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-from ..config.problems import shortened
+from ..text import shortened
+from .messages import encode
 
 _LONGEST = 5_000
 """Characters of the last word, 12 bytes each at most: it fits into a pipe that nobody reads."""
@@ -73,7 +73,7 @@ class Launch:
     def _end(self, status: int, text: str) -> None:
         if self._last_word is not None:
             word = {"status": status, "text": shortened(text, _LONGEST)}
-            self._write(self._last_word, message(word))
+            self._write(self._last_word, encode(word))
             self._close()
 
     def _write(self, fd: int, data: bytes) -> None:
@@ -97,8 +97,3 @@ class _ToTerminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._launch.say(self.format(record))
-
-
-def message(content: Mapping[str, object]) -> bytes:
-    """A last word, or the daemon's pid, as it goes through the pipe."""
-    return json.dumps(content).encode() + b"\n"

@@ -13,7 +13,7 @@ import os
 import stat
 from pathlib import Path
 
-from ..config.problems import StartError
+from ..errors import StartError
 from .folders import make_folder_of
 
 logger = logging.getLogger("django_rq_pool")

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..config.problems import StartError
+from ..errors import StartError
 from .folders import make_folder_of
 from .processes import flush_output
 

@@ -15,7 +15,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from ..config.problems import StartError
+from ..errors import StartError
 from ..swap.discovery import is_manager
 from . import processes
 from .folders import make_folder_of

@@ -129,14 +129,14 @@ def send(pid: int, signum: int) -> None:
         os.kill(pid, signum)
 
 
-def send_group(pid: int, signum: int) -> None:
+def signal_process_group(pid: int, signum: int) -> None:
     """Sends a signal to the process group that a child leads, if it has members."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
 
 
 def pause(seconds: float) -> None:
-    """Waits, in a process that has nothing else to heed: a horse or an accountant."""
+    """Waits, in a process that has nothing else to heed: a horse or a recovery process."""
     select.poll().poll(seconds * 1000)
 
 
@@ -199,7 +199,7 @@ def is_our_child(pid: int) -> bool:
     return True
 
 
-def lead_group(pid: int = 0) -> None:
+def lead_process_group(pid: int = 0) -> None:
     """Makes a process (0: this one) the leader of a process group of its own.
 
     Called on both sides of a fork, so that it holds whoever runs first.

@@ -58,16 +58,16 @@ class Notifier:
 
     def ready(self) -> None:
         """The pool is whole: after its start, or again after `reloading`."""
-        self._tell("READY=1")
+        self._say("READY=1")
 
     def reloading(self) -> None:
         """A reload begins; `ready` ends it (``Type=notify-reload`` waits for that)."""
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """A stop begins. Not to be said by a pool that a younger one replaces: systemd would take
         the service for stopping, and end the younger too; see `hand_over`."""
-        self._tell("STOPPING=1")
+        self._say("STOPPING=1")
 
     def main_pid(self, pid: int) -> None:
         """Another process is the service's main one from now on: said by the younger pool of a
@@ -76,7 +76,7 @@ class Notifier:
         systemd believes it of a process of the service's own control group, and with
         ``NotifyAccess=all`` only.
         """
-        self._tell(f"MAINPID={pid}")
+        self._say(f"MAINPID={pid}")
 
     def hand_over(self) -> None:
         """Says nothing any more: a younger pool speaks for the service."""
@@ -125,7 +125,7 @@ class Notifier:
             self._extend_at = now + (EXTENSION / 3 if sent else RETRY)
         return self._extend_at
 
-    def _tell(self, message: str) -> None:
+    def _say(self, message: str) -> None:
         """Sends what must arrive, in the order in which it was said; at the next ticks, when the
         socket's queue is full."""
         if self._address is not None:

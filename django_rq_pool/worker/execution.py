@@ -24,19 +24,19 @@ from rq.job import Job
 from rq.timeouts import HorseMonitorTimeoutException
 from rq.utils import now as utc_now
 
-from .. import TermException
 from ..config import redis_clients
+from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
 from ..connections import close_connections, renew_connections
+from ..errors import TermException
 from ..ledger import settle
 from ..ledger.settle import IN_FLIGHT_KEY
 from ..system import processes
-from .manager_link import REDIS_RETRY, UNREACHABLE
-from .registration import Member
+from .registration import RegistrationMixin
 
 Outcome = TypeVar("Outcome")
 
 
-class RunsJobs(Member):
+class ExecutionMixin(RegistrationMixin):
     """The half of `pooled.PooledWorker` that has a job in hand."""
 
     _cut_short = ""
@@ -63,7 +63,7 @@ class RunsJobs(Member):
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Shows the job on the scoreboard while it runs. What RQ does when Redis goes away around
         a job is to leave, with the job in hand; here the worker waits and settles it."""
-        self._berth.slot.begin(job.id)
+        self._link.slot.begin(job.id)
         self._cut_short = ""
         try:
             with self.noting_crashes():
@@ -73,9 +73,9 @@ class RunsJobs(Member):
             self._await_redis()
             settle.settle(self, "Redis went away around the job")
         finally:
-            self._berth.slot.end()
-            if self._lessons is not None:
-                self._berth.tell_imported(self._lessons.take())
+            self._link.slot.end()
+            if self._import_tracker is not None:
+                self._link.report_imported(self._import_tracker.take())
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """RQ's worker leaves when a heartbeat does not get through, and sends its three commands
@@ -105,13 +105,13 @@ class RunsJobs(Member):
         close_connections()
         processes.flush_output()
         super().fork_work_horse(job, queue)
-        processes.lead_group(self.horse_pid)
-        self._berth.slot.horse(self.horse_pid)
+        processes.lead_process_group(self.horse_pid)
+        self._link.slot.horse(self.horse_pid)
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """RQ asks for the horse's process group: just after the fork that is its worker's."""
         if self.horse_pid:
-            processes.send_group(self.horse_pid, sig)
+            processes.signal_process_group(self.horse_pid, sig)
             processes.send(self.horse_pid, sig)
 
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
@@ -129,7 +129,7 @@ class RunsJobs(Member):
             if pid:
                 self._kill_horse_at = None
                 return pid, status, usage
-            if self._berth.end_job or (self._berth.immediately and self._kill_horse_at is None):
+            if self._link.end_job or (self._link.immediately and self._kill_horse_at is None):
                 self._kill_horse_at = self._end_horse()
             now = time.monotonic()
             if self._kill_horse_at is not None and now >= self._kill_horse_at:
@@ -137,14 +137,14 @@ class RunsJobs(Member):
                 self._kill_horse_at = float("inf")
             if now >= heartbeat_at:
                 raise HorseMonitorTimeoutException
-            self._berth.wait([], min(heartbeat_at, self._kill_horse_at or heartbeat_at) - now)
+            self._link.wait([], min(heartbeat_at, self._kill_horse_at or heartbeat_at) - now)
 
     def _end_horse(self) -> float:
         """Begins to end the running job; returns when to kill what is left of it."""
-        asked = "to stop immediately" if self._berth.immediately else "by USR1 to end the job"
+        asked = "to stop immediately" if self._link.immediately else "by USR1 to end the job"
         self._cut_short = f"Worker {self.name} was asked {asked}."
-        self._berth.end_job = False
-        grace = self._berth.rules.term_child
+        self._link.end_job = False
+        grace = self._link.rules.term_child
         if grace is None:
             return 0.0
         os.kill(self.horse_pid, signal.SIGTERM)
@@ -164,7 +164,7 @@ class RunsJobs(Member):
         """A horse whose worker died before it was on the scoreboard is known to nobody, and its job
         is given to another: it must not begin. One that is on it is waited for."""
         worker_pid = self.pid
-        self._berth.become_horse()
+        self._link.become_horse()
         if os.getppid() != worker_pid:
             os._exit(1)
         self._release_redis()
@@ -182,8 +182,8 @@ class RunsJobs(Member):
 
     def setup_work_horse_signals(self) -> None:
         """RQ lets TERM kill a horse, so that a signal to a whole group or container fails jobs
-        behind the worker's back. `Berth.become_horse` has set the signals."""
-        if self._berth.rules.term_child is not None:
+        behind the worker's back. `ManagerLink.become_horse` has set the signals."""
+        if self._link.rules.term_child is not None:
             signal.signal(signal.SIGTERM, self._raise_in_job)
 
     def _raise_in_job(self, signum: int, frame: FrameType | None) -> None:
@@ -196,13 +196,13 @@ class RunsJobs(Member):
         """RQ's horse leaves by ``os._exit``: what a job prints into a file or a pipe is lost. And
         RQ's `SimpleWorker` keeps a database connection that is broken."""
         renew_connections()
-        if self._lessons is not None:
-            self._lessons.begin()
+        if self._import_tracker is not None:
+            self._import_tracker.begin()
         try:
             return super().perform_job(job, queue, execution)
         finally:
-            if self._lessons is not None:
-                self._lessons.end()
+            if self._import_tracker is not None:
+                self._import_tracker.end()
             renew_connections()
             processes.flush_output()
 
@@ -220,27 +220,31 @@ class RunsJobs(Member):
                 pipeline.lrem(IN_FLIGHT_KEY % self.name, 1, job.id)
                 pipeline.execute()
 
-        self._insist(prepare)
+        self._retry_while_unavailable(prepare)
         self.procline(f"Processing {job.func_name} from {job.origin} since {time.time()}")
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
-        """Insists; see `_insist`."""
+        """Insists; see `_retry_while_unavailable`."""
         write = super().handle_execution_ended
-        self._insist(lambda: write(job, queue, heartbeat_ttl))
+        self._retry_while_unavailable(lambda: write(job, queue, heartbeat_ttl))
 
     def handle_job_success(
         self, job: Job, queue: Queue, started_job_registry: Any, execution: Execution
     ) -> None:
         """Insists: what RQ cannot write then is a job that ran and counts as failed."""
         write = super().handle_job_success
-        self._insist(lambda: write(job, queue, started_job_registry, execution), execution)
+        self._retry_while_unavailable(
+            lambda: write(job, queue, started_job_registry, execution), execution
+        )
 
     def handle_job_retry(
         self, job: Job, queue: Queue, retry: Any, started_job_registry: Any, execution: Execution
     ) -> None:
         """Insists, as for a success."""
         write = super().handle_job_retry
-        self._insist(lambda: write(job, queue, retry, started_job_registry, execution), execution)
+        self._retry_while_unavailable(
+            lambda: write(job, queue, retry, started_job_registry, execution), execution
+        )
 
     def handle_job_failure(
         self,
@@ -257,23 +261,23 @@ class RunsJobs(Member):
         if (
             execution is not None
             and not self.is_horse
-            and not self._insist(lambda: settle.is_open(self, execution))
+            and not self._retry_while_unavailable(lambda: settle.is_open(self, execution))
         ):
             return
         if reason and self._stopped_job_id != job.id and execution is not None:
             if not settle.is_begun(self, job):
                 # A horse that was ended before it began: the job has not run at all.
-                self._insist(lambda: settle.put_back(self, job.id, [execution]))
+                self._retry_while_unavailable(lambda: settle.put_back(self, job.id, [execution]))
                 return
             exc_string = f"{exc_string}{reason}"
             if self.group.options.interrupted == "requeue":
                 requeue = partial(settle.requeue, self, job, queue, execution)
-                if self._insist(requeue, execution) is not False:
+                if self._retry_while_unavailable(requeue, execution) is not False:
                     return
                 job.retries_left = 0
                 exc_string += " It was cut short too often: perhaps it is what ends its workers."
         if self.stands_for_dead:
-            settle.tell_failure(self, job)
+            settle.notify_failure(self, job)
         write = super().handle_job_failure
         stopped, retries = self._stopped_job_id, job.retries_left
         attempts = iter(range(3))
@@ -286,14 +290,14 @@ class RunsJobs(Member):
             if unrecorded and next(attempts, None) is not None:
                 raise ConnectionError("the failure of the job is not recorded")
 
-        self._insist(attempt, execution)
+        self._retry_while_unavailable(attempt, execution)
 
     def fail_cut_short(self, job: Job, queue: Queue, execution: Execution, cause: str) -> None:
         """Settles a job whose worker is gone; see `accounting`."""
         self._cut_short = cause
         self.handle_job_failure(job, queue, exc_string="", execution=execution)
 
-    def _insist(
+    def _retry_while_unavailable(
         self, write: Callable[[], Outcome], execution: Execution | None = None
     ) -> Outcome | None:
         """Repeats what must be written, or known, until Redis is back.
@@ -318,5 +322,5 @@ class RunsJobs(Member):
                 told = True
                 if self.is_horse:
                     processes.pause(REDIS_RETRY)
-                elif not self._berth.await_redis():
+                elif not self._link.await_redis():
                     raise

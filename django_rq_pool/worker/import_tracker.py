@@ -12,18 +12,17 @@ import struct
 import sys
 from collections import Counter
 
+from ..ipc.reports import MAX_MODULES
+
 _LENGTH = struct.Struct("=I")
 _PAGE = 4 * mmap.PAGESIZE
-
-MOST = 200
-"""Modules that a worker remembers at most; what more there is would not be read by anybody."""
 
 _MANY = 10
 """A package with more new modules than this is named as a whole: most such packages import what is
 in them, and nobody would read so many names."""
 
 
-class Lessons:
+class ImportTracker:
     """What one worker's horses had to import. Made before the first of them is forked."""
 
     def __init__(self) -> None:
@@ -59,7 +58,7 @@ class Lessons:
         _LENGTH.pack_into(self._page, 0, 0)
         names = self._page[_LENGTH.size : _LENGTH.size + length].decode().split("\n")
         fresh = [name for name in names if name and name not in self._taught]
-        fresh = fresh[: MOST - len(self._taught)]
+        fresh = fresh[: MAX_MODULES - len(self._taught)]
         self._taught.update(fresh)
         return fresh
 

@@ -11,17 +11,18 @@ from typing import Any
 
 from django_rq.queues import get_queues
 from django_rq.workers import get_exception_handlers, get_worker_class
-from rq import SpawnWorker
 from rq.worker import BaseWorker, DequeueStrategy
 from setproctitle import setproctitle
 
 from .. import hooks, log
 from ..config import redis_clients
+from ..config.classes import unfit
 from ..config.groups import QueueGroup
+from ..config.redis_clients import UNREACHABLE
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
 from ..ledger import settle
-from .manager_link import UNREACHABLE, Berth
+from .manager_link import ManagerLink
 from .pooled_worker import PooledWorker
 
 logger = logging.getLogger("django_rq_pool")
@@ -33,32 +34,32 @@ def run_worker(assignment: Assignment) -> int:
     Returns:
         0 when it left because it was asked to, or because its options said so; else 1.
     """
-    berth = Berth(assignment)
+    link = ManagerLink(assignment)
     setproctitle(f"rq:worker:{assignment.name}: Starting")
     worker: PooledWorker | None = None
     try:
-        while berth.await_redis():
+        while link.await_redis():
             try:
                 if worker is None:
-                    worker = _prepare(assignment, berth)
+                    worker = _prepare(assignment, link)
                 else:
                     settle.unregister(worker)  # of its registering, a part may have got through
                 return _work(worker, assignment)
             except UNREACHABLE as error:
-                if berth.ready:
+                if link.ready:
                     logger.warning("worker %s could not unregister: %s", assignment.name, error)
                     return 1
         return 0
     except BaseException:  # a project's class may raise anything, SystemExit included
-        if berth.ready:
+        if link.ready:
             raise
         assignment.reports.send(Event.BOOT_FAILED, traceback.format_exc())
         return 1
 
 
-def _prepare(assignment: Assignment, berth: Berth) -> PooledWorker:
+def _prepare(assignment: Assignment, link: ManagerLink) -> PooledWorker:
     worker = build_worker(assignment.group, assignment.name)
-    worker.board(berth)
+    worker.attach(link)
     try:
         hooks.after_prefork.run(worker)
     except UNREACHABLE as error:  # some server, and not the one that is waited for
@@ -135,12 +136,3 @@ def pooled(worker_class: type[BaseWorker]) -> type[Any]:
     if problem is not None:
         raise TypeError(problem)
     return type(f"Pooled{worker_class.__name__}", (PooledWorker, worker_class), {})
-
-
-def unfit(worker_class: object) -> str | None:
-    """Why a class cannot be a worker's class in a pool, or None when it can."""
-    if not (isinstance(worker_class, type) and issubclass(worker_class, BaseWorker)):
-        return f"{worker_class!r} is not an RQ worker class."
-    if issubclass(worker_class, SpawnWorker):
-        return "SpawnWorker starts a new interpreter for every job, which shares nothing."
-    return None

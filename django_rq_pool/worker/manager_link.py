@@ -12,15 +12,11 @@ import signal
 from types import FrameType
 
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError, TimeoutError
-from redis.retry import Retry
 
-from ..config import redis_clients
-from ..config.groups import QueueGroup
+from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, probe
+from ..config.stop_policy import TermPolicy
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
-from ..planning.phases import TermPolicy
 from ..system import signals
 
 WORKER_SIGNALS = (
@@ -33,14 +29,8 @@ WORKER_SIGNALS = (
     signal.SIGCONT,
 )
 
-REDIS_RETRY = 0.5
-"""Seconds between two tries to reach a Redis server that is away."""
 
-UNREACHABLE = (ConnectionError, TimeoutError)
-"""What redis-py raises when the server cannot be reached."""
-
-
-class Berth:
+class ManagerLink:
     """The worker's side of its assignment.
 
     Attributes:
@@ -78,12 +68,12 @@ class Berth:
         """
         lifeline = [] if self.stopping else [self.assignment.lifeline.fileno()]
         readable = self._inbox.wait([*fds, *lifeline], seconds)
-        self.heed()
+        self.handle()
         if readable.intersection(lifeline):
             self.stopping = True
         return readable.intersection(fds)
 
-    def heed(self) -> None:
+    def handle(self) -> None:
         """Does what the signals that have arrived say."""
         for signum in self._inbox.take():
             if signum == signal.SIGUSR1:
@@ -106,13 +96,13 @@ class Berth:
             return self.rules.term is TermPolicy.IMMEDIATE
         return signum == signal.SIGINT
 
-    def tell_ready(self) -> None:
+    def report_ready(self) -> None:
         """Reports that the worker listens, the first time it is called."""
         if not self.ready:
             self.ready = True
             self.assignment.reports.send(Event.READY)
 
-    def tell_imported(self, modules: list[str]) -> None:
+    def report_imported(self, modules: list[str]) -> None:
         """Reports modules that a job had to import."""
         if modules:
             self.assignment.reports.send(Event.IMPORTED, " ".join(modules))
@@ -125,7 +115,7 @@ class Berth:
         """
         if self._probe is None:
             self._probe = probe(self.assignment.group)
-        self.heed()
+        self.handle()
         while True:
             try:
                 self._probe.ping()
@@ -151,16 +141,9 @@ class Berth:
         """
         self._inbox.close()
         for signum in WORKER_SIGNALS:
-            signal.signal(signum, _shrug)
+            signal.signal(signum, _ignore)
         self.slot.horse(os.getpid())
 
 
-def _shrug(signum: int, frame: FrameType | None) -> None:
+def _ignore(signum: int, frame: FrameType | None) -> None:
     """Handles a signal by doing nothing."""
-
-
-def probe(group: QueueGroup) -> Redis:
-    """A client for asking whether a group's Redis is there; it answers at once, without retries."""
-    redis = redis_clients.client(group)
-    redis.set_retry(Retry(NoBackoff(), 0))
-    return redis

@@ -19,16 +19,16 @@ from rq.suspension import is_suspended
 from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
+from ..config.redis_clients import UNREACHABLE
 from ..ledger import settle
-from .execution import RunsJobs
+from .execution import ExecutionMixin
 from .fetch import Fetched
-from .manager_link import UNREACHABLE
 
 _SUSPENSION_CHECK = 1.0
 """Seconds between two looks at RQ's suspension key, as in RQ."""
 
 
-class PooledWorker(RunsJobs):
+class PooledWorker(ExecutionMixin):
     """Mixin over the project's worker class."""
 
     # Stopping and pausing
@@ -53,14 +53,12 @@ class PooledWorker(RunsJobs):
     def check_for_suspension(self, burst: bool) -> None:
         """The first thing in each turn of RQ's loop: the place to heed a stop, no job being in
         hand. RQ sleeps while it is suspended and would not notice one, nor that Redis went."""
-        self._berth.tell_ready()
+        self._link.report_ready()
         shown = False
         while True:
             self._stop_if_asked()
             try:
-                if not (
-                    self._berth.paused or is_suspended(self.connection, cast(BaseWorker, self))
-                ):
+                if not (self._link.paused or is_suspended(self.connection, cast(BaseWorker, self))):
                     return
                 if not shown:
                     shown = True
@@ -68,20 +66,20 @@ class PooledWorker(RunsJobs):
                     self.set_state(WorkerStatus.SUSPENDED)
             except UNREACHABLE:
                 self._await_redis()
-            if burst and not self._berth.paused:
+            if burst and not self._link.paused:
                 raise StopRequested
-            self._berth.wait([], _SUSPENSION_CHECK)
+            self._link.wait([], _SUSPENSION_CHECK)
 
     def _stop_if_asked(self) -> None:
-        self._berth.heed()
-        self._berth.end_job = False  # there is none
-        if self._berth.stopping:
+        self._link.handle()
+        self._link.end_job = False  # there is none
+        if self._link.stopping:
             raise StopRequested
 
     @property
     def asked_to_stop(self) -> bool:
         """Whether it leaves because it was asked to, or because the manager is gone."""
-        return self._berth.stopping
+        return self._link.stopping
 
     def run_maintenance_tasks(self) -> None:
         """As RQ's, which logs whatever goes wrong and leaves as if its work were done."""
@@ -133,9 +131,9 @@ class PooledWorker(RunsJobs):
             fetched = self._fetcher.wait(keys, seconds)
         while fetched is not None:
             fetched = self._with_queue(fetched)
-            self._berth.heed()
-            self._berth.end_job = False  # that was for the job before
-            if self._berth.stopping or self._berth.paused:
+            self._link.handle()
+            self._link.end_job = False  # that was for the job before
+            if self._link.stopping or self._link.paused:
                 self._fetcher.give_back(fetched)
                 return None
             result = self._load(fetched)

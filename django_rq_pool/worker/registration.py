@@ -21,8 +21,8 @@ from ..config.groups import QueueGroup
 from ..ledger import settle
 from ..ledger.settle import IN_FLIGHT_KEY, MEMBERS_KEY
 from .fetch import Fetcher
-from .import_tracker import Lessons
-from .manager_link import Berth
+from .import_tracker import ImportTracker
+from .manager_link import ManagerLink
 
 if TYPE_CHECKING:
     Base = Worker
@@ -35,7 +35,7 @@ _MAINTAINED_KEY = RQ_KEY_PREFIX + ":pool:maintained:%s:%s"
 """Stands while the registries of a pool's queue group need no cleaning."""
 
 
-class Member(Base):
+class RegistrationMixin(Base):
     """The part of `pooled.PooledWorker` that belongs to the pool.
 
     Attributes:
@@ -45,16 +45,16 @@ class Member(Base):
 
     group: QueueGroup
     stands_for_dead = False
-    _berth: Berth
+    _link: ManagerLink
     _suspects_due = math.inf
-    _lessons: Lessons | None = None
+    _import_tracker: ImportTracker | None = None
 
-    def board(self, berth: Berth) -> None:
+    def attach(self, link: ManagerLink) -> None:
         """Gives the worker its ties to the pool, after RQ's constructor and before ``work``."""
-        self._berth = berth
-        if berth.assignment.learns and not self.stands_for_dead:
-            self._lessons = Lessons()
-        self._fetcher = Fetcher(self.connection, IN_FLIGHT_KEY % self.name, berth.wait)
+        self._link = link
+        if link.assignment.tracks_imports and not self.stands_for_dead:
+            self._import_tracker = ImportTracker()
+        self._fetcher = Fetcher(self.connection, IN_FLIGHT_KEY % self.name, link.wait)
 
     def register_birth(self) -> None:
         """Puts the worker on the pool's list too, from which another pool knows whom to account
@@ -66,10 +66,10 @@ class Member(Base):
         """Settles what may be left, which RQ would forget here, and leaves the list as well."""
         settle.settle(cast(Any, self), f"Worker {self.name} left.")
         super().register_death()
-        self.connection.hdel(MEMBERS_KEY % self._berth.assignment.pool, self.name)
+        self.connection.hdel(MEMBERS_KEY % self._link.assignment.pool, self.name)
 
     def _join_pool(self) -> None:
-        self.connection.hset(MEMBERS_KEY % self._berth.assignment.pool, self.name, self.group.name)
+        self.connection.hset(MEMBERS_KEY % self._link.assignment.pool, self.name, self.group.name)
 
     def clean_registries(self) -> None:
         """Accounts for lost workers of this pool, beside RQ's own maintenance.
@@ -88,7 +88,7 @@ class Member(Base):
         """Whether the registries are to be cleaned by this worker: when nobody of its group has
         done so for as long as RQ lets a worker wait, and when the pool starts, which may be after
         another of its name has died."""
-        assignment = self._berth.assignment
+        assignment = self._link.assignment
         key = _MAINTAINED_KEY % (assignment.pool, self.group.name)
         first = self.last_cleaned_at is None and assignment.number == 1
         seconds = max(1, int(self.maintenance_interval) - 1)
@@ -97,7 +97,7 @@ class Member(Base):
     def account_for_lost(self) -> None:
         """Accounts for workers of this pool whom nobody else accounts for, and notes when to look
         at the merely suspected ones again."""
-        pool = self._berth.assignment.pool
+        pool = self._link.assignment.pool
         lost, others = settle.lost_members(self.connection, pool)
         self._suspects_due = math.inf
         if others:
@@ -127,12 +127,12 @@ class Member(Base):
         )
         dead.group = self.group
         dead.stands_for_dead = True
-        dead.board(self._berth)
+        dead.attach(self._link)
         return dead
 
     def _await_redis(self) -> None:
         """Waits for Redis and registers again where it has forgotten the worker."""
-        if not self._berth.await_redis():
+        if not self._link.await_redis():
             raise StopRequested
         if not self.connection.sismember(self.redis_workers_keys, self.key):
             with self.connection.pipeline() as pipeline:

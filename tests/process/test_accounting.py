@@ -27,7 +27,7 @@ def hold(enqueue, valkey, gate="gate", **options):
 def assert_nothing_left(valkey):
     """No trace of a dead worker or an unsettled job."""
     assert valkey.keys("rq:pool:in-flight:*") == []
-    assert valkey.keys("rq:pool:accounting:*") == []
+    assert valkey.keys("rq:pool:recovery:*") == []
     assert valkey.hlen("rq:pool:members:shop") == Worker.count(connection=valkey)
     assert StartedJobRegistry("high", connection=valkey).get_job_ids(cleanup=False) == []
 
@@ -136,7 +136,7 @@ def test_requeued_jobs_come_first_again_and_fail_when_cut_short_too_often(
     for times in (2, 3):
         interrupt(pool, how, worker, horse)
         eventually(lambda times=times: valkey.llen("gate:running") == times)
-        # A worker's successor may be there a moment before the accountant has put the job back.
+        # A worker's successor may be there before the recovery process has put the job back.
         assert valkey.llen("trace") == 0 or how == KILL_BOTH
         horse = int(valkey.lindex("gate:running", -1))
         worker = psutil.Process(horse).ppid()

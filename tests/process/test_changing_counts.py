@@ -125,7 +125,7 @@ def test_a_loader_that_fails_never_hurts_the_pool(
     pool = start_loaded().expect_ready(2)
     before = pool.worker_pids()
     say(**counts)
-    pool.expect("the counts stay as they are: RQ_POOL = 'own_loader.load'")
+    pool.expect("keeping the previous counts: RQ_POOL = 'own_loader.load'")
     calls = int(valkey.get("calls"))
     eventually(lambda: int(valkey.get("calls")) >= calls + 2)
     assert sentence in pool.text()
@@ -175,7 +175,7 @@ def test_deaths_and_signals_are_heeded_while_a_loader_is_slow(start_loaded, say,
         )
     else:
         # It swallows what is raised in it: the process that loads is ended, and another tries.
-        pool.expect(r"counts: the surveyor ended: exit code 1; trying again in \d\.\d s")
+        pool.expect(r"counts: the autoscaling process ended: exit code 1; trying again in \d\.\d s")
         assert "own_loader.py" in pool.text()
     say(high=1)
     eventually(lambda: len(pool.workers()) == 1)
@@ -194,11 +194,11 @@ def test_hup_resets_the_loader_and_calls_it(start_loaded, valkey):
 
 def test_a_surveyor_that_is_killed_is_replaced(start_loaded, say):
     pool = start_loaded().expect_ready(1)
-    [surveyor] = eventually(
-        lambda: [p for p in pool.processes() if "rqpool-surveyor" in " ".join(p.cmdline())]
+    [process] = eventually(
+        lambda: [p for p in pool.processes() if "rqpool-autoscaling" in " ".join(p.cmdline())]
     )
-    surveyor.kill()
-    pool.expect("counts: the surveyor ended: SIGKILL; trying again in")
+    process.kill()
+    pool.expect("counts: the autoscaling process ended: SIGKILL; trying again in")
     say(high=2)
     pool.expect_ready(2)
     assert pool.stop() == 0
@@ -267,4 +267,4 @@ def test_bounds_can_be_changed_by_hup_and_the_workers_there_are_stay(start_pool)
     pool.send(signal.SIGHUP)
     pool.expect_ready(6)
     assert pool.stop() == 0
-    assert not pool.found("surveyor ended")
+    assert not pool.found("autoscaling process ended")

@@ -218,7 +218,7 @@ def test_no_socket_but_the_pair_of_the_reports_is_held_by_two_processes(
 
     def all_there() -> Sockets:
         sockets = Sockets(pool)
-        assert Counter(sockets.kinds.values()) == expected  # the accountant has left
+        assert Counter(sockets.kinds.values()) == expected  # the recovery process has left
         return sockets
 
     sockets = eventually(all_there)

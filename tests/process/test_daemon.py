@@ -21,7 +21,7 @@ import json, logging, os, signal, sys
 from pathlib import Path
 from django_rq_pool.system import processes
 from django_rq_pool.system.daemon import detach, failing_aloud
-from django_rq_pool.config.problems import StartError
+from django_rq_pool.errors import StartError
 
 def redirect():
     fd = os.open("daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

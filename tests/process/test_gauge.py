@@ -1,4 +1,4 @@
-"""What the gauge reads from real servers about real queues, jobs and workers."""
+"""What the own reads from real servers about real queues, jobs and workers."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ import django_rq.settings  # noqa: E402
 from django.test import override_settings  # noqa: E402
 
 from django_rq_pool.autoscaling import metrics  # noqa: E402
-from django_rq_pool.autoscaling.demand import Effort, Observation, State  # noqa: E402
-from django_rq_pool.autoscaling.metrics import FORGOTTEN, PEERS_KEY, STALE, Gauge, Reading  # noqa: E402
+from django_rq_pool.autoscaling.demand import Observation, State  # noqa: E402
+from django_rq_pool.autoscaling.metrics import FORGOTTEN, PEERS_KEY, STALE, Measurement, Metrics  # noqa: E402
 from django_rq_pool.autoscaling.peers import Peer  # noqa: E402
 from django_rq_pool.autoscaling.policy import Decision, decide  # noqa: E402
 from django_rq_pool.config.groups import QueueGroup  # noqa: E402
 from django_rq_pool.config.options import Bounds  # noqa: E402
+from django_rq_pool.ipc.counts_channel import GroupStats  # noqa: E402
 
 BOUNDS = Bounds(0, 10)
-IDLE = Effort(count=2)
+IDLE = GroupStats(count=2)
 
 
 def group(*queues: str, bounds: Bounds | None = BOUNDS) -> QueueGroup:
@@ -62,22 +63,22 @@ def queue_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[s
 @pytest.fixture
 def make(
     queue_settings: Callable[[dict[str, str]], None], server: ValkeyServer, valkey: redis.Redis
-) -> Iterator[Callable[..., Gauge]]:
-    """Makes gauges for groups; all queues are on one server."""
+) -> Iterator[Callable[..., Metrics]]:
+    """Makes made for groups; all queues are on one server."""
     queue_settings(dict.fromkeys(("high", "default", "low"), server.connection_url))
-    gauges: list[Gauge] = []
+    made: list[Metrics] = []
 
-    def make(*groups: QueueGroup, pool: str = "shop", identity: str = "here-1") -> Gauge:
-        gauges.append(Gauge(pool, identity, groups))
-        return gauges[-1]
+    def make(*groups: QueueGroup, pool: str = "shop", identity: str = "here-1") -> Metrics:
+        made.append(Metrics(pool, identity, groups))
+        return made[-1]
 
     yield make
-    for each in gauges:
+    for each in made:
         each.close()
 
 
-def look(gauge: Gauge, effort: Effort = IDLE, name: str = "high") -> Observation:
-    reading = gauge.measure(dict.fromkeys(("high", "default", "high,default", "low"), effort))
+def look(own: Metrics, effort: GroupStats = IDLE, name: str = "high") -> Observation:
+    reading = own.measure(dict.fromkeys(("high", "default", "high,default", "low"), effort))
     assert reading.failures == {}
     return reading.observations[name]
 
@@ -198,7 +199,7 @@ def test_a_group_sees_all_its_queues_and_groups_may_share_one(make, enqueue):
 def test_groups_without_bounds_are_left_out(make):
     reading = make(group("high", bounds=None), group("low")).measure({"low": IDLE})
     assert list(reading.observations) == ["low"]
-    assert make(group("high", bounds=None)).measure({}) == Reading({}, {})
+    assert make(group("high", bounds=None)).measure({}) == Measurement({}, {})
 
 
 # Workers
@@ -207,19 +208,19 @@ def test_groups_without_bounds_are_left_out(make):
 def test_a_worker_is_counted_once_whatever_it_serves_and_whoever_started_it(make, valkey):
     for queues in (["high"], ["high", "default"], ["default"], ["low"]):
         Worker(queues, connection=valkey).register_birth()
-    gauge = make(group("high"), group("high", "default"))
-    assert look(gauge).live == 2
-    assert look(gauge, name="high,default").live == 3
+    own = make(group("high"), group("high", "default"))
+    assert look(own).live == 2
+    assert look(own, name="high,default").live == 3
 
 
 def test_jobs_that_a_pool_has_taken_run_and_do_not_wait(make, start_pool, enqueue, valkey):
     start_pool("high=2").expect_ready(2)
     for _ in range(5):
         enqueue("high", "hold", "gate")
-    gauge = make(group("high"))
+    own = make(group("high"))
 
     def settled() -> Observation | None:
-        seen = look(gauge)
+        seen = look(own)
         return seen if seen.running == 2 else None
 
     seen = eventually(settled)
@@ -228,7 +229,7 @@ def test_jobs_that_a_pool_has_taken_run_and_do_not_wait(make, start_pool, enqueu
         valkey.rpush("gate:open", 1)
 
     def all_done() -> bool:
-        seen = look(gauge)
+        seen = look(own)
         return (seen.waiting, seen.running, seen.oldest) == (0, 0, 0.0)
 
     eventually(all_done)
@@ -250,28 +251,28 @@ def test_a_group_that_the_manager_has_not_heard_of_is_passed_over(make):
 
 
 def test_efforts_are_what_was_done_since_the_last_look(make):
-    gauge = make(group("high"))
-    first = look(gauge, Effort(count=3, busy=2, ended=100, run_seconds=50.0))
+    own = make(group("high"))
+    first = look(own, GroupStats(count=3, busy=2, ended=100, run_seconds=50.0))
     assert (first.ended, first.run_seconds) == (0, 0.0)  # who knows when that was
-    second = look(gauge, Effort(count=4, busy=1, ended=107, run_seconds=52.5))
+    second = look(own, GroupStats(count=4, busy=1, ended=107, run_seconds=52.5))
     assert (second.ended, second.run_seconds) == (7, 2.5)
     assert second.mine == Peer("here-1", 4, 1, BOUNDS)
-    assert look(gauge, Effort(4, 1, 107, 52.5)).ended == 0
+    assert look(own, GroupStats(4, 1, 107, 52.5)).ended == 0
 
 
 def test_efforts_are_not_lost_while_a_server_is_away(queue_settings, own_server):
     queue_settings({"high": own_server.url})
-    gauge = Gauge("shop", "here-1", [group("high")])
-    assert look(gauge, Effort(1, 0, 10, 1.0)).ended == 0
+    own = Metrics("shop", "here-1", [group("high")])
+    assert look(own, GroupStats(1, 0, 10, 1.0)).ended == 0
     own_server.stop()
-    reading = gauge.measure({"high": Effort(1, 0, 15, 2.0)})
+    reading = metrics.measure({"high": GroupStats(1, 0, 15, 2.0)})
     assert reading.observations == {}
     assert "ConnectionError" in reading.failures["high"]
-    gauge.show({})  # is no error
+    metrics.show({})  # is no error
     own_server.start()
-    seen = look(gauge, Effort(1, 0, 18, 2.5))
+    seen = look(own, GroupStats(1, 0, 18, 2.5))
     assert (seen.ended, seen.run_seconds) == (8, 1.5)
-    gauge.close()
+    metrics.close()
 
 
 def test_a_server_that_is_away_does_not_keep_the_others_from_being_measured(
@@ -279,11 +280,11 @@ def test_a_server_that_is_away_does_not_keep_the_others_from_being_measured(
 ):
     queue_settings({"far": own_server.url, "high": server.connection_url})
     own_server.stop()
-    gauge = Gauge("shop", "here-1", [group("far"), group("high")])
-    reading = gauge.measure({"far": IDLE, "high": IDLE})
+    own = Metrics("shop", "here-1", [group("far"), group("high")])
+    reading = own.measure({"far": IDLE, "high": IDLE})
     assert list(reading.observations) == ["high"]
     assert list(reading.failures) == ["far"]
-    gauge.close()
+    metrics.close()
 
 
 def test_a_server_that_does_not_answer_holds_the_gauge_up_for_a_limited_time(
@@ -311,7 +312,7 @@ def decision(count: int = 3, coming: int = 1) -> Decision:
 def test_pools_of_one_name_see_what_the_others_decided(make):
     here, there = make(group("high")), make(group("high"), identity="there-1")
     assert look(here).others == ()
-    look(there, Effort(count=2, busy=2))
+    look(there, GroupStats(count=2, busy=2))
     there.show({"high": decision(3)})
     assert look(here).others == (Peer("there-1", 3, 2, BOUNDS, 1, 1.5, False),)
     here.show({"high": decision(5)})
@@ -400,10 +401,10 @@ def sent(valkey: redis.Redis, act: Callable[[], object]) -> list[str]:
 
 
 def test_the_number_of_commands_does_not_grow_with_workers_jobs_or_groups(make, enqueue, valkey):
-    def tick(gauge: Gauge, *names: str) -> list[str]:
+    def tick(own: Metrics, *names: str) -> list[str]:
         def act() -> None:
-            gauge.measure(dict.fromkeys(names, IDLE))
-            gauge.show(dict.fromkeys(names, decision()))
+            metrics.measure(dict.fromkeys(names, IDLE))
+            metrics.show(dict.fromkeys(names, decision()))
 
         return sent(valkey, act)
 
@@ -426,10 +427,10 @@ def test_the_number_of_commands_does_not_grow_with_workers_jobs_or_groups(make, 
 def test_a_real_queue_gives_a_decision_and_its_reason(make, enqueue):
     age(enqueue("high", "nothing"), 7)
     enqueue("high", "nothing")
-    gauge = make(group("high"))
-    _, asleep = decide(5.0, look(gauge, Effort()), State(), 100.0)
+    own = make(group("high"))
+    _, asleep = decide(5.0, look(own, GroupStats()), State(), 100.0)
     assert asleep.count == 2
-    _, busy = decide(5.0, look(gauge, Effort(count=2, busy=2)), State(), 100.0)
+    _, busy = decide(5.0, look(own, GroupStats(count=2, busy=2)), State(), 100.0)
     assert busy.count == 4
     assert str(busy).startswith("4 of 0..10, oldest job ")
     assert str(busy).endswith(" s > 5 s")

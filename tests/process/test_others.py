@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from conversations import Conversation
-from django_rq_pool.swap.discovery import Other, find_older, is_manager, title
+from django_rq_pool.swap.discovery import RunningManager, find_older, is_manager, title
 from harness import eventually, python_command
 
 MANAGER = """
@@ -52,13 +52,13 @@ def manager(talk: Callable[..., Conversation]) -> Conversation:
 @pytest.fixture(params=["pidfd", "no pidfd"])
 def other(
     request: pytest.FixtureRequest, manager: Conversation, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Other]:
+) -> Iterator[RunningManager]:
     """That manager as another pool sees it, on a system that has pidfds or one that has not."""
     if request.param == "no pidfd":
         monkeypatch.delattr(os, "pidfd_open", raising=False)
     elif not hasattr(os, "pidfd_open"):
         pytest.skip("this system has no pidfd")
-    other = Other(psutil.Process(manager.pid), NAME)
+    other = RunningManager(psutil.Process(manager.pid), NAME)
     assert (other.fileno() is None) == (request.param == "no pidfd")
     yield other
     other.close()
@@ -156,7 +156,7 @@ def test_of_two_that_look_at_each_other_exactly_one_is_older_even_in_one_instant
         f"/usr/bin/{SHOP}",
         f"grep {SHOP}",
         "vi",
-        f"rqpool-accountant[{NAME}]: accounting for {NAME}.web1",
+        f"rqpool-recovery[{NAME}]: accounting for {NAME}.web1",
         f"rq:worker:{NAME}.web1.high.1-a9079f80: Listening on high",
     ],
     ids=lambda title: title.replace(str(os.getpid()), ""),
@@ -230,7 +230,7 @@ def test_the_manager_of_a_real_pool_is_found_and_obeys(start_pool, talk):
     assert is_manager(pool.manager_pid)
     assert not any(is_manager(pid) for pid in pool.worker_pids())
 
-    other = Other(psutil.Process(pool.manager_pid), NAME)
+    other = RunningManager(psutil.Process(pool.manager_pid), NAME)
     assert other.send(signal.SIGQUIT)
     assert pool.wait() == 0
     assert other.is_gone()
@@ -263,7 +263,7 @@ def test_a_manager_that_has_become_another_program_gets_no_signal(talk, other, m
         title=SHOP,
     )
     changing.hear()
-    changed = Other(psutil.Process(changing.pid), NAME)
+    changed = RunningManager(psutil.Process(changing.pid), NAME)
     assert changed.is_it()
     assert changing.say().hear() == "vi"
     assert not changed.send(signal.SIGTERM)
@@ -354,7 +354,7 @@ def test_a_poll_loop_notices_that_the_manager_has_ended_before_anybody_reaps_it(
 
 def test_closing_gives_every_descriptor_back(manager):
     before = psutil.Process().num_fds()
-    other = Other(psutil.Process(manager.pid), NAME)
+    other = RunningManager(psutil.Process(manager.pid), NAME)
     other.close()
     other.close()
     assert psutil.Process().num_fds() == before

@@ -83,7 +83,7 @@ def test_a_typo_never_stops_a_pool(start_pool, enqueue, yaml, sentence):
     pool = start_pool(yaml="high: 2").expect_ready(2)
     before = pool.worker_pids()
     write(pool, yaml).send(signal.SIGHUP)
-    pool.expect("the counts stay as they are: rqpool.yml")
+    pool.expect("keeping the previous counts: rqpool.yml")
     assert sentence in pool.text()
     eventually(lambda: replaced(pool, before))
     assert "Traceback" not in pool.text()
@@ -97,7 +97,7 @@ def test_a_file_that_is_gone_changes_nothing(start_pool):
     before = pool.worker_pids()
     (pool.cwd / "rqpool.yml").unlink()
     pool.send(signal.SIGHUP)
-    pool.expect("the counts stay as they are: rqpool.yml: there is no such file")
+    pool.expect("keeping the previous counts: rqpool.yml: there is no such file")
     eventually(lambda: replaced(pool, before))
     assert pool.stop() == 0
 

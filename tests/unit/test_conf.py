@@ -12,7 +12,7 @@ from rq import Queue, SimpleWorker, SpawnWorker
 from django_rq_pool.config import loaders, settings
 from django_rq_pool.config.groups import QueueGroup
 from django_rq_pool.config.problems import CountsError, Kind, Problem
-from django_rq_pool.planning.phases import StopRules, TermPolicy
+from django_rq_pool.config.stop_policy import StopRules, TermPolicy
 
 pytestmark = pytest.mark.usefixtures("folder")
 

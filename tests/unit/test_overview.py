@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from django_rq_pool.manager.status_report import Activity, age, overview
+from django_rq_pool.manager.status_report import Activity, age, status_report
 from django_rq_pool.planning.backoff import Backoff
 from django_rq_pool.planning.plan import Wanted
-from django_rq_pool.planning.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord
 
 NOW = 1000.0
 IDLE = Activity("", paused=False, memory=None)
@@ -21,7 +21,7 @@ def lines_of(
         roster.add(record)
     known = {record.pid: activities.get(record.name, IDLE) for record in records}
     wanted = wanted or [Wanted("high", 2)]
-    return overview(
+    return status_report(
         "the pool", wanted, roster, backoffs or {}, known, reasons or {}, lambda _: troubles, NOW
     )
 
@@ -80,10 +80,10 @@ def test_a_worker_shows_its_memory_where_it_is_known():
 def test_who_is_left_of_dead_workers_is_shown():
     roster = Roster()
     roster.adopt(Orphan(7, "high", "j1"))
-    roster.accountants[8] = Accountant(8, "shop.web1.high.1")
-    assert overview("the pool", [], roster, {}, {}, {}, lambda _: (), NOW)[1:] == [
+    roster.recoveries[8] = RecoveryProcess(8, "shop.web1.high.1")
+    assert status_report("the pool", [], roster, {}, {}, {}, lambda _: (), NOW)[1:] == [
         "  horse 7 of high outlives its worker: j1",
-        "  accountant 8 for shop.web1.high.1",
+        "  recovery process 8 for shop.web1.high.1",
     ]
 
 

@@ -7,15 +7,14 @@ from itertools import product
 
 import pytest
 
+from django_rq_pool.config.stop_policy import StopRules, TermPolicy
 from django_rq_pool.planning.phases import (
     INFO,
     MANAGER_SIGNALS,
     STOPS,
-    Order,
+    Effect,
     Phase,
     Response,
-    StopRules,
-    TermPolicy,
     after_load,
     responses,
 )
@@ -113,22 +112,22 @@ def test_a_signal_twice_leads_where_once_leads(table):
 
 @pytest.mark.parametrize("phase", Phase)
 def test_info_has_a_report_written_in_every_phase_and_changes_none(phase):
-    assert DAEMON[phase, INFO] == Response(phase, Order.REPORT)
+    assert DAEMON[phase, INFO] == Response(phase, Effect.REPORT)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT])
 @pytest.mark.parametrize("phase", LIVES_ON)
 def test_what_is_for_the_workers_is_forwarded(phase, signum):
-    assert DAEMON[phase, signum] == Response(phase, Order.FORWARD)
+    assert DAEMON[phase, signum] == Response(phase, Effect.FORWARD)
 
 
 def test_a_running_pool_reloads_on_hup_and_goes_on_running():
-    assert DAEMON[Phase.RUNNING, signal.SIGHUP] == Response(Phase.RUNNING, Order.RELOAD)
+    assert DAEMON[Phase.RUNNING, signal.SIGHUP] == Response(Phase.RUNNING, Effect.RELOAD)
 
 
 @pytest.mark.parametrize("phase", STOPS)
 def test_hup_reopens_log_files_while_the_pool_stops(phase):
-    assert DAEMON[phase, signal.SIGHUP] == Response(phase, Order.REOPEN)
+    assert DAEMON[phase, signal.SIGHUP] == Response(phase, Effect.REOPEN)
 
 
 @pytest.mark.parametrize("phase", LIVES_ON)
@@ -141,7 +140,7 @@ def test_a_pool_that_holds_does_so_until_hup_and_the_counts_are_there():
     for signum in MANAGER_SIGNALS:
         after = DAEMON[Phase.HOLDING, signum].phase
         assert after in (Phase.HOLDING, *STOPS) or signum == signal.SIGHUP
-    assert DAEMON[Phase.HOLDING, signal.SIGHUP] == Response(Phase.RESUMING, Order.RELOAD)
+    assert DAEMON[Phase.HOLDING, signal.SIGHUP] == Response(Phase.RESUMING, Effect.RELOAD)
     assert after_load(Phase.RESUMING) is Phase.RUNNING
 
 

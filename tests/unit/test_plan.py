@@ -17,18 +17,18 @@ from django_rq_pool.planning.phases import Phase
 from django_rq_pool.planning.plan import (
     FORKS_PER_TURN,
     IMMEDIATE_STOP_GRACE,
-    Account,
     Action,
-    Ask,
-    AskAccountant,
-    EndHorse,
     Fork,
-    Habits,
+    KillHorse,
     Plan,
+    PlanOptions,
+    Recover,
+    StopRecovery,
+    StopWorker,
     Wanted,
     make_plan,
 )
-from django_rq_pool.planning.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord
 
 NOW = 1000.0
 STOPPING = [Phase.QUITTING, Phase.LEAVING, Phase.TERMINATING]
@@ -80,19 +80,19 @@ def plan(
     busy: tuple[int, ...] = (),
     now: float = NOW,
     burst: bool = False,
-    unaccounted: dict[int, float] | None = None,
-    accountants: tuple[Accountant, ...] = (),
+    unrecovered: dict[int, float] | None = None,
+    recoveries: tuple[RecoveryProcess, ...] = (),
     grace: float = IMMEDIATE_STOP_GRACE,
     generation: int = 0,
     spawn_delay: float = 0.0,
 ) -> Plan:
     roster = roster_of(*records, orphans=orphans)
     roster.finished.update(finished or {})
-    roster.unaccounted.update(unaccounted or {})
-    roster.accountants.update({each.pid: each for each in accountants})
+    roster.unrecovered.update(unrecovered or {})
+    roster.recoveries.update({each.pid: each for each in recoveries})
     wanted = wanted_of(counts or {}, generation)
-    habits = Habits(burst, grace, spawn_delay)
-    return make_plan(phase, wanted, roster, backoffs or {}, busy, now, habits)
+    plan_options = PlanOptions(burst, grace, spawn_delay)
+    return make_plan(phase, wanted, roster, backoffs or {}, busy, now, plan_options)
 
 
 def actions(*records: WorkerRecord, **more) -> list[Action]:
@@ -152,28 +152,34 @@ def test_a_leaving_worker_still_counts_against_its_group(stop):
 
 
 def test_surplus_workers_are_asked_gracefully():
-    assert actions(worker(1), worker(2), counts={"high": 1}) == [Ask(2, Stop.GRACEFUL)]
+    assert actions(worker(1), worker(2), counts={"high": 1}) == [StopWorker(2, Stop.GRACEFUL)]
 
 
 def test_a_group_that_is_wanted_no_more_is_asked_to_leave():
-    assert actions(worker(1), worker(2, "low"), counts={"high": 1}) == [Ask(2, Stop.GRACEFUL)]
+    assert actions(worker(1), worker(2, "low"), counts={"high": 1}) == [
+        StopWorker(2, Stop.GRACEFUL)
+    ]
 
 
 def test_idle_workers_are_asked_before_busy_ones():
     records = [worker(pid) for pid in (1, 2, 3, 4)]
     asked = actions(*records, counts={"high": 2}, busy=(2, 4))
-    assert asked == [Ask(3, Stop.GRACEFUL), Ask(1, Stop.GRACEFUL)]
+    assert asked == [StopWorker(3, Stop.GRACEFUL), StopWorker(1, Stop.GRACEFUL)]
 
 
 def test_a_busy_worker_is_asked_only_when_the_idle_ones_are_not_enough():
     records = [worker(pid) for pid in (1, 2, 3)]
     asked = actions(*records, counts={"high": 0}, busy=(2, 3))
-    assert asked == [Ask(1, Stop.GRACEFUL), Ask(3, Stop.GRACEFUL), Ask(2, Stop.GRACEFUL)]
+    assert asked == [
+        StopWorker(1, Stop.GRACEFUL),
+        StopWorker(3, Stop.GRACEFUL),
+        StopWorker(2, Stop.GRACEFUL),
+    ]
 
 
 def test_workers_that_are_not_ready_are_asked_before_idle_ones():
     records = [worker(1, ready=False), worker(2), worker(3)]
-    assert actions(*records, counts={"high": 2}) == [Ask(1, Stop.GRACEFUL)]
+    assert actions(*records, counts={"high": 2}) == [StopWorker(1, Stop.GRACEFUL)]
 
 
 def test_a_surplus_worker_is_asked_once():
@@ -184,7 +190,7 @@ def test_a_surplus_worker_is_asked_once():
 def test_workers_on_their_way_out_are_part_of_the_surplus():
     records = [worker(1), worker(2), worker(3, stop=Stop.GRACEFUL)]
     assert actions(*records, counts={"high": 2}) == []
-    assert actions(*records, counts={"high": 1}) == [Ask(2, Stop.GRACEFUL)]
+    assert actions(*records, counts={"high": 1}) == [StopWorker(2, Stop.GRACEFUL)]
 
 
 def test_a_ready_worker_has_all_the_time_it_wants_for_a_graceful_stop():
@@ -205,7 +211,10 @@ def test_a_ready_worker_has_all_the_time_it_wants_for_a_graceful_stop():
 )
 def test_a_stop_asks_every_worker_and_forks_none(phase, stop):
     records = [worker(1), worker(2, "low", ready=False)]
-    assert actions(*records, phase=phase, counts={"high": 5}) == [Ask(1, stop), Ask(2, stop)]
+    assert actions(*records, phase=phase, counts={"high": 5}) == [
+        StopWorker(1, stop),
+        StopWorker(2, stop),
+    ]
 
 
 @pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.LEAVING])
@@ -216,7 +225,7 @@ def test_a_graceful_stop_asks_nobody_a_second_time(phase, stop):
 
 def test_an_immediate_stop_hardens_a_graceful_one():
     leaving = worker(1, stop=Stop.GRACEFUL, asked_at=NOW - 100)
-    assert actions(leaving, phase=Phase.TERMINATING) == [Ask(1, Stop.IMMEDIATE)]
+    assert actions(leaving, phase=Phase.TERMINATING) == [StopWorker(1, Stop.IMMEDIATE)]
 
 
 def test_an_immediate_stop_becomes_a_kill_when_the_grace_is_over_and_not_before():
@@ -226,7 +235,7 @@ def test_an_immediate_stop_becomes_a_kill_when_the_grace_is_over_and_not_before(
     early = plan(record, phase=Phase.TERMINATING, now=over - 0.001)
     assert early == Plan((), due=over, finished=False)
     late = plan(record, phase=Phase.TERMINATING, now=over)
-    assert late.actions == (Ask(1, Stop.KILL),)
+    assert late.actions == (StopWorker(1, Stop.KILL),)
 
 
 def test_the_plan_that_asks_names_the_time_to_look_again():
@@ -253,7 +262,7 @@ def test_a_worker_that_was_never_ready_has_no_job_and_is_killed_after_the_grace(
     record = worker(1, ready=False, stop=Stop.GRACEFUL, asked_at=asked_at)
     over = asked_at + IMMEDIATE_STOP_GRACE
     assert plan(record, phase=phase, now=over - 0.001) == Plan((), due=over, finished=False)
-    assert actions(record, phase=phase, now=over) == [Ask(1, Stop.KILL)]
+    assert actions(record, phase=phase, now=over) == [StopWorker(1, Stop.KILL)]
 
 
 @pytest.mark.parametrize("grace", [0.5, 5.0, 20.0])
@@ -262,7 +271,7 @@ def test_the_grace_of_an_immediate_stop_is_what_the_pool_is_told(grace):
     stopping = {"phase": Phase.TERMINATING, "grace": grace}
     early = plan(record, now=NOW + grace - 0.01, **stopping)
     assert early == Plan((), due=NOW + grace, finished=False)
-    assert actions(record, now=NOW + grace, **stopping) == [Ask(1, Stop.KILL)]
+    assert actions(record, now=NOW + grace, **stopping) == [StopWorker(1, Stop.KILL)]
 
 
 # Accounting for the dead
@@ -270,57 +279,57 @@ def test_the_grace_of_an_immediate_stop_is_what_the_pool_is_told(grace):
 
 @pytest.mark.parametrize("phase", list(Phase))
 def test_a_dead_worker_is_accounted_for_in_every_phase(phase):
-    assert Account(7) in actions(phase=phase, unaccounted={7: NOW})
+    assert Recover(7) in actions(phase=phase, unrecovered={7: NOW})
 
 
 def test_accounting_that_could_not_be_forked_waits_for_its_time():
-    waiting = plan(unaccounted={7: NOW + 2.0})
+    waiting = plan(unrecovered={7: NOW + 2.0})
     assert waiting == Plan((), due=NOW + 2.0, finished=False)
 
 
 def test_accountants_are_left_alone_while_the_pool_runs():
-    old = Accountant(60, "dead", asked_at=NOW - 1e6)
-    assert plan(accountants=(Accountant(61, "gone"), old)) == Plan((), due=None, finished=False)
+    old = RecoveryProcess(60, "dead", asked_at=NOW - 1e6)
+    assert plan(recoveries=(RecoveryProcess(61, "gone"), old)) == Plan((), due=None, finished=False)
 
 
 @pytest.mark.parametrize("phase", STOPPING)
 def test_a_stop_asks_each_accountant_once_to_give_up_where_redis_is_away(phase):
-    new, asked = Accountant(60, "new"), Accountant(61, "asked", asked_at=NOW - 0.1)
-    assert actions(phase=phase, accountants=(new, asked)) == [AskAccountant(60, Stop.GRACEFUL)]
+    new, asked = RecoveryProcess(60, "new"), RecoveryProcess(61, "asked", asked_at=NOW - 0.1)
+    assert actions(phase=phase, recoveries=(new, asked)) == [StopRecovery(60, Stop.GRACEFUL)]
 
 
 def test_an_immediate_stop_kills_an_accountant_after_the_grace_and_once():
-    asked = Accountant(60, "dead", asked_at=NOW)
+    asked = RecoveryProcess(60, "dead", asked_at=NOW)
     over = NOW + IMMEDIATE_STOP_GRACE
-    stopping = {"phase": Phase.TERMINATING, "accountants": (asked,)}
+    stopping = {"phase": Phase.TERMINATING, "recoveries": (asked,)}
     assert plan(now=over - 0.01, **stopping) == Plan((), due=over, finished=False)
-    assert actions(now=over, **stopping) == [AskAccountant(60, Stop.KILL)]
+    assert actions(now=over, **stopping) == [StopRecovery(60, Stop.KILL)]
     killed = replace(asked, killed=True)
-    after = plan(phase=Phase.TERMINATING, accountants=(killed,), now=over + 1)
+    after = plan(phase=Phase.TERMINATING, recoveries=(killed,), now=over + 1)
     assert after == Plan((), due=None, finished=False)
 
 
 def test_an_accountant_that_waits_for_an_orphan_is_not_killed():
-    asked = Accountant(60, "dead", asked_at=NOW - 100)
+    asked = RecoveryProcess(60, "dead", asked_at=NOW - 100)
     orphan = Orphan(50, "high", "job", ended=True)
-    assert actions(phase=Phase.TERMINATING, accountants=(asked,), orphans=(orphan,)) == []
+    assert actions(phase=Phase.TERMINATING, recoveries=(asked,), orphans=(orphan,)) == []
 
 
 def test_a_graceful_stop_never_kills_an_accountant():
-    asked = Accountant(60, "dead", asked_at=NOW - 1e6)
-    waiting = plan(phase=Phase.QUITTING, accountants=(asked,))
+    asked = RecoveryProcess(60, "dead", asked_at=NOW - 1e6)
+    waiting = plan(phase=Phase.QUITTING, recoveries=(asked,))
     assert waiting == Plan((), due=None, finished=False)
 
 
 @pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
 def test_a_stopped_pool_waits_until_every_dead_worker_is_accounted_for(phase):
-    assert not plan(phase=phase, unaccounted={7: NOW}).finished
-    assert not plan(phase=phase, accountants=(Accountant(60, "dead", killed=True),)).finished
+    assert not plan(phase=phase, unrecovered={7: NOW}).finished
+    assert not plan(phase=phase, recoveries=(RecoveryProcess(60, "dead", killed=True),)).finished
 
 
 def test_a_burst_waits_until_every_dead_worker_is_accounted_for():
-    assert not plan(burst=True, unaccounted={7: NOW}).finished
-    assert not plan(burst=True, accountants=(Accountant(60, "dead"),)).finished
+    assert not plan(burst=True, unrecovered={7: NOW}).finished
+    assert not plan(burst=True, recoveries=(RecoveryProcess(60, "dead"),)).finished
 
 
 # Leaving
@@ -347,7 +356,7 @@ def test_a_stopped_pool_waits_for_horses_that_outlived_their_workers(phase, ende
 def test_leaving_finishes_at_once_and_has_asked_everybody():
     leaving = plan(worker(1), worker(2), phase=Phase.LEAVING, orphans=(Orphan(50, "high", "job"),))
     assert leaving.finished
-    assert leaving.actions == (Ask(1, Stop.GRACEFUL), Ask(2, Stop.GRACEFUL))
+    assert leaving.actions == (StopWorker(1, Stop.GRACEFUL), StopWorker(2, Stop.GRACEFUL))
 
 
 def test_a_running_pool_never_finishes_by_itself():
@@ -363,7 +372,7 @@ def test_orphans_are_left_to_finish_their_jobs(phase):
 def test_an_immediate_stop_ends_each_orphan_once():
     orphans = (Orphan(50, "high", "a"), Orphan(51, "high", "b", ended=True))
     ending = plan(phase=Phase.TERMINATING, orphans=orphans)
-    assert ending == Plan((EndHorse(50),), due=None, finished=False)
+    assert ending == Plan((KillHorse(50),), due=None, finished=False)
 
 
 # Burst
@@ -499,7 +508,7 @@ def test_all_groups_share_the_forks_of_a_turn():
 def test_surplus_is_asked_in_a_turn_however_many_forks_there_are():
     surplus = worker(1, "low")
     asked = actions(surplus, counts={"high": FORKS_PER_TURN + 1, "low": 0})
-    assert asked[-1] == Ask(1, Stop.GRACEFUL)
+    assert asked[-1] == StopWorker(1, Stop.GRACEFUL)
 
 
 # A delay between forks
@@ -519,21 +528,21 @@ def test_with_a_delay_one_worker_is_forked_and_the_next_not_before_its_time():
 
 def test_one_worker_goes_first_when_a_generation_begins():
     old = [worker(1), worker(2), worker(3)]
-    assert actions(*old, counts={"high": 3}, generation=1) == [Ask(3, Stop.GRACEFUL)]
+    assert actions(*old, counts={"high": 3}, generation=1) == [StopWorker(3, Stop.GRACEFUL)]
 
 
 def test_the_one_that_goes_first_is_idle_if_any_is():
     old = [worker(1), worker(2), worker(3)]
     asked = actions(*old, counts={"high": 3}, generation=1, busy=(2, 3))
-    assert asked == [Ask(1, Stop.GRACEFUL)]
+    assert asked == [StopWorker(1, Stop.GRACEFUL)]
 
 
 def test_all_are_asked_when_none_is_idle():
     old = [worker(1), worker(2)]
     asked = actions(*old, counts={"high": 2}, generation=1, busy=(1, 2))
     assert sorted(asked, key=lambda ask: ask.pid) == [
-        Ask(1, Stop.GRACEFUL),
-        Ask(2, Stop.GRACEFUL),
+        StopWorker(1, Stop.GRACEFUL),
+        StopWorker(2, Stop.GRACEFUL),
     ]
 
 
@@ -547,7 +556,9 @@ def test_the_rest_stay_until_the_successor_is_ready():
     new = worker(2, ready=False, generation=1)
     assert plan(worker(1), new, counts={"high": 2}, generation=1).actions == ()
     new = worker(2, generation=1)
-    assert actions(worker(1), new, counts={"high": 2}, generation=1) == [Ask(1, Stop.GRACEFUL)]
+    assert actions(worker(1), new, counts={"high": 2}, generation=1) == [
+        StopWorker(1, Stop.GRACEFUL)
+    ]
 
 
 def test_a_generation_that_cannot_boot_costs_the_group_one_worker():
@@ -564,7 +575,7 @@ def test_another_goes_when_the_first_has_taken_a_job_after_all():
     later = actions(
         *pool, counts={"high": 3}, generation=1, busy=(3,), now=NOW + IMMEDIATE_STOP_GRACE
     )
-    assert later == [Ask(2, Stop.GRACEFUL)]
+    assert later == [StopWorker(2, Stop.GRACEFUL)]
 
 
 def test_a_worker_that_a_higher_count_brings_goes_first():
@@ -573,13 +584,15 @@ def test_a_worker_that_a_higher_count_brings_goes_first():
 
 def test_groups_are_renewed_apart():
     high, low = worker(1), worker(2, "low", generation=1)
-    assert actions(high, low, counts={"high": 1, "low": 1}, generation=1) == [Ask(1, Stop.GRACEFUL)]
+    assert actions(high, low, counts={"high": 1, "low": 1}, generation=1) == [
+        StopWorker(1, Stop.GRACEFUL)
+    ]
 
 
 @pytest.mark.parametrize("phase", [Phase.HOLDING, Phase.RESUMING])
 def test_a_pool_that_holds_asks_all_forks_none_and_does_not_end(phase):
     asked = actions(worker(1), worker(2), counts={"high": 4}, phase=phase)
-    assert asked == [Ask(1, Stop.GRACEFUL), Ask(2, Stop.GRACEFUL)]
+    assert asked == [StopWorker(1, Stop.GRACEFUL), StopWorker(2, Stop.GRACEFUL)]
     assert plan(counts={"high": 4}, phase=phase) == Plan((), due=None, finished=False)
     assert plan(counts={}, phase=phase, burst=True) == Plan((), due=None, finished=False)
 
@@ -670,7 +683,7 @@ class World:
         if fate == "short":
             self.at(booted + self.chance.choice([0.1, 0.9, 5.0]), "death", pid)
 
-    def ask(self, action: Ask) -> None:
+    def ask(self, action: StopWorker) -> None:
         record = self.roster.get(action.pid)
         assert record is not None, "a stranger is asked"
         assert record.stop is None or record.stop < action.stop, "asked again"
@@ -724,7 +737,7 @@ class World:
         for action in made.actions:
             if isinstance(action, Fork):
                 self.fork(action)
-            elif isinstance(action, Ask):
+            elif isinstance(action, StopWorker):
                 self.ask(action)
         return made
 

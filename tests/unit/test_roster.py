@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from django_rq_pool.planning.roster import Accountant, Orphan, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord
 
 
 def record(pid: int) -> WorkerRecord:
@@ -67,8 +67,8 @@ def test_a_roster_is_empty_when_nothing_of_the_pool_is_left():
     with_worker, with_orphan, with_dead, with_accountant = (Roster() for _ in range(4))
     with_worker.add(record(1))
     with_orphan.adopt(Orphan(50, "high", "job"))
-    with_dead.unaccounted[7] = 1.0
-    with_accountant.accountants[60] = Accountant(60, "dead")
+    with_dead.unrecovered[7] = 1.0
+    with_accountant.recoveries[60] = RecoveryProcess(60, "dead")
     for roster in (with_worker, with_orphan, with_dead, with_accountant):
         assert not roster.is_empty()
 

@@ -12,12 +12,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import __version__, log
 from ...config import settings
-from ...config.problems import StartError
 from ...config.settings import Configuration
+from ...config.stop_policy import TermPolicy
+from ...errors import StartError
 from ...ipc import swap_channel
-from ...planning.phases import TermPolicy
 from ...startup import run
-from ...startup.run import Manner
+from ...startup.run import RunOptions
 
 TERM_OPTIONS = {
     TermPolicy.IMMEDIATE: "end running jobs, account for them, leave nobody behind (default)",
@@ -208,7 +208,7 @@ class Command(BaseCommand):
             name=options["name"],
             term=options["term"],
         )
-        chosen = manner(options)
+        chosen = run_options(options)
         try:
             if options["check"]:
                 self.check_counts(configure())
@@ -224,7 +224,7 @@ class Command(BaseCommand):
         self.stdout.write(table(configuration))
 
 
-def manner(options: Mapping[str, Any]) -> Manner:
+def run_options(options: Mapping[str, Any]) -> RunOptions:
     """How the options want the pool to be started.
 
     Raises:
@@ -241,7 +241,7 @@ def manner(options: Mapping[str, Any]) -> Manner:
     daemon, step_by_step = options["daemon"], options["swap_step"]
     hot_swap = options["hot_swap"] or step_by_step
     has_pidfile = daemon and not hot_swap and not options["no_pidfile"]
-    return Manner(
+    return RunOptions(
         burst=options["burst"],
         strict_fork=options["strict_fork"],
         daemon=daemon,

@@ -1,0 +1,99 @@
+"""Classes: whether what the counts and settings name can be imported and used.
+
+Rule of the room: everything that a worker would import at its boot is imported here once, before
+the start, so that a wrong name is an error of the command and not of every worker.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+
+from django.conf import settings
+from django_rq.jobs import get_job_class
+from django_rq.queues import get_commit_mode, get_queue_class
+from django_rq.workers import get_exception_handlers, get_worker_class
+from rq import Queue, SpawnWorker
+from rq.job import Job
+from rq.serializers import resolve_serializer
+from rq.worker import BaseWorker
+
+from . import redis_clients
+from .groups import QueueGroup
+from .problems import Kind, Problem
+
+
+def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
+    """What the group's workers would import at boot, imported now: a bad name stops the start."""
+    options = group.options
+    worker_class = options.worker_class or getattr(settings, "RQ", {}).get("WORKER_CLASS")
+
+    def check_worker_class() -> None:
+        problem = unfit(get_worker_class(worker_class))
+        if problem is not None:
+            raise TypeError(problem.rstrip("."))
+
+    def check_job_class() -> None:
+        _require(get_job_class(options.job_class), Job)
+
+    def check_queue_classes() -> None:
+        classes = {
+            get_queue_class(dict(settings.RQ_QUEUES[queue]), options.queue_class)
+            for queue in group.queues
+        }
+        for each in classes:
+            _require(each, Queue)
+        if len(classes) > 1:
+            raise TypeError("the queues of a group must be of one class")
+
+    def check_queue_serializers() -> None:
+        for queue in group.queues:
+            resolve_serializer(settings.RQ_QUEUES[queue].get("SERIALIZER"))
+
+    path = "Give the dotted path of one that can be imported and used."
+    setting = "Mend the setting; django-rq's documentation says what it may be."
+    checks: dict[str, tuple[object, Callable[[], object], str]] = {
+        "worker_class": (worker_class, check_worker_class, path),
+        "job_class": (options.job_class, check_job_class, path),
+        "queue_class": (options.queue_class, check_queue_classes, path),
+        "serializer": (options.serializer, lambda: resolve_serializer(options.serializer), path),
+        "Redis connection in RQ_QUEUES": (None, lambda: redis_clients.client(group), setting),
+        "SERIALIZER in RQ_QUEUES": (None, check_queue_serializers, path),
+        "exception handler of RQ_EXCEPTION_HANDLERS": (None, get_exception_handlers, path),
+        "commit mode of RQ": (None, get_commit_mode, setting),
+    }
+    for what, (given, check, hint) in checks.items():
+        try:
+            check()
+        except Exception as error:  # a module may raise anything when it is imported
+            yield Problem(
+                Kind.IMPORT,
+                f"{source}: {group.name!r}: the {what}{'' if given is None else f' {given!r}'} "
+                f"cannot be used: {_reason(given, error)}.",
+                hint,
+            )
+
+
+def _require(found: object, base: type) -> None:
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise TypeError(f"{found!r} is no subclass of {base.__module__}.{base.__qualname__}")
+
+
+def _reason(given: object, error: Exception) -> str:
+    """Why an import failed. RQ answers *invalid attribute* whatever went wrong in the module."""
+    module = given.rpartition(".")[0] if isinstance(given, str) else ""
+    if module and isinstance(error, ValueError):
+        try:
+            importlib.import_module(module)
+        except Exception as real:
+            error = real
+    return f"{type(error).__name__}: {error}"
+
+
+def unfit(worker_class: object) -> str | None:
+    """Why a class cannot be a worker's class in a pool, or None when it can."""
+    if not (isinstance(worker_class, type) and issubclass(worker_class, BaseWorker)):
+        return f"{worker_class!r} is not an RQ worker class."
+    if issubclass(worker_class, SpawnWorker):
+        return "SpawnWorker starts a new interpreter for every job, which shares nothing."
+    return None

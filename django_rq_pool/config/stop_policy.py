@@ -1,0 +1,35 @@
+"""Stop policy: how the pool stops, as its configuration says.
+
+Rule of the room: data that the manager and its workers share.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class TermPolicy(Enum):
+    """What TERM means to the manager and to every worker of the pool."""
+
+    IMMEDIATE = "immediate"
+    """End running jobs, account for them, leave nobody behind."""
+    GRACEFUL_WAIT = "graceful-wait"
+    """As QUIT: leave when the last worker is gone."""
+    GRACEFUL = "graceful"
+    """As INT: leave at once, the workers finish on their own."""
+
+
+@dataclass(frozen=True)
+class StopRules:
+    """How the pool stops.
+
+    Attributes:
+        term: what TERM means.
+        term_child: None, or the seconds that a job has to clean up after an immediate stop has
+            raised ``TermException`` in it. QUIT then makes the manager leave at once, as
+            resque-pool's TERM_CHILD has it for platforms that send TERM and wait.
+    """
+
+    term: TermPolicy = TermPolicy.IMMEDIATE
+    term_child: float | None = None

@@ -1,0 +1,137 @@
+"""Counts watcher: how the manager learns what the counts are after its start.
+
+Rule of the room: nothing here waits. Loading may take long, open connections or end its process, so
+it happens in the autoscaling process; its results come by the counts channel.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import signal
+from collections.abc import Callable
+
+from ..ipc.counts_channel import CountsChannel, LoadResult, ScaleResult, WorkerStats
+from ..planning.backoff import Backoff
+from ..system import processes
+
+logger = logging.getLogger("django_rq_pool")
+
+Fork = Callable[[bool], tuple[int, CountsChannel]]
+
+
+class CountsWatcher:
+    """The manager's side: one autoscaling process at most, and what it has said.
+
+    Args:
+        fork: forks an autoscaling process, which loads the counts at once if the argument is true;
+            returns its pid and its channel, and raises OSError when there can be none.
+        goes_on: whether such a process works until it is ended; one that does not leaves after its
+            first result. Later results say so themselves.
+
+    Attributes:
+        scaled: what was measured last, until it is taken.
+        asked: whether the process waits for `WorkerStats`; see `answer`.
+        due: when the next process is to be forked, after the one before has ended unasked.
+    """
+
+    def __init__(self, fork: Fork, *, goes_on: bool) -> None:
+        self._fork = fork
+        self._goes_on = goes_on
+        self._pid = 0
+        self._channel: CountsChannel | None = None
+        self._unanswered = False
+        self._results: list[LoadResult] = []
+        self._backoff = Backoff()
+        self.scaled: ScaleResult | None = None
+        self.asked = False
+        self.due: float | None = None
+
+    def begin(self, *, load: bool = True) -> None:
+        """Forks a new process in the place of the one that works.
+
+        Args:
+            load: whether it loads the counts at once. At least one result follows then.
+        """
+        self.end()
+        self._unanswered = load
+        self._start()
+
+    def filenos(self) -> list[int]:
+        """What the manager waits on."""
+        return [] if self._channel is None else [self._channel.fileno()]
+
+    def take(self) -> list[LoadResult]:
+        """Every result since the last call."""
+        if self.due is not None and processes.monotonic() >= self.due:
+            self._start()
+        self._read()
+        results, self._results = self._results, []
+        return results
+
+    def answer(self, stats: WorkerStats) -> None:
+        """Tells the process what it has asked for."""
+        self.asked = False
+        if self._channel is not None:
+            self._channel.send(stats)
+
+    def on_exit(self, death: processes.Death) -> None:
+        """Handles the end of a child, if it was the autoscaling process."""
+        if death.pid == self._pid:
+            self._read()
+            self._pid = 0
+            if self._unanswered or self._goes_on:
+                self._fail(f"the autoscaling process ended: {death}")
+
+    def end(self) -> None:
+        """Kills the process, with what a loader has started, and forgets its results. It holds
+        nothing that would be lost. The loop reaps it: that takes time where a disk does not
+        answer."""
+        self._kill()
+        if self._channel is not None:
+            self._channel.close()
+        self._pid, self._channel, self.due = 0, None, None
+        self.asked, self.scaled = False, None
+        self._results.clear()
+
+    def _kill(self) -> None:
+        if self._pid:
+            processes.signal_process_group(self._pid, signal.SIGKILL)
+            processes.send(self._pid, signal.SIGKILL)
+
+    def _start(self) -> None:
+        self.due = None
+        try:
+            self._pid, self._channel = self._fork(self._unanswered)
+        except OSError as error:
+            self._fail(f"the autoscaling process cannot be forked: {error}")
+
+    def _read(self) -> None:
+        if self._channel is None:
+            return
+        received = self._channel.receive()
+        if received.broken:
+            self._kill()  # it would go on and be heard by nobody; `on_exit` follows
+        if received.ended:
+            self._channel.close()
+            self._channel = None
+        for record in received.records:
+            if isinstance(record, LoadResult):
+                self._results.append(record)
+                self._goes_on = record.goes_on
+                self._unanswered = False
+                self._backoff = Backoff()
+            elif isinstance(record, ScaleResult):
+                self.scaled = record
+            else:
+                self.asked = True
+
+    def _fail(self, reason: str) -> None:
+        if self._unanswered:
+            self._unanswered = False
+            self._results.append(LoadResult(None, error=f"{reason[0].upper()}{reason[1:]}."))
+        if self._goes_on:
+            now = processes.monotonic()
+            self._backoff = self._backoff.boot_failed(now, now, random.random())
+            self.due = self._backoff.not_before
+            logger.warning("counts: %s; next fork in %.1f s", reason, self.due - now)
