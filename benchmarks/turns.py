@@ -19,15 +19,15 @@ import time
 from django.conf import settings
 
 from django_rq_pool.config.groups import Counts, parse_counts
-from django_rq_pool.config.stop_policy import StopRules
 from django_rq_pool.ipc.assignment import Assignment, EntryPoints
 from django_rq_pool.ipc.reports import Event
 from django_rq_pool.manager.loop import Manager
-from django_rq_pool.manager.spawner import Spawner
+from django_rq_pool.manager.parts import ManagerOptions, Parts
+from django_rq_pool.manager.spawner import Spawner, SpawnOptions
 from django_rq_pool.manager.status_notifier import StatusNotifier
 from django_rq_pool.planning import phases
-from django_rq_pool.planning.plan import PlanOptions
 from django_rq_pool.swap.release import OutgoingPool
+from django_rq_pool.swap.takeover import NoTakeover
 from django_rq_pool.system import signals
 from django_rq_pool.system.launch import Launch
 from django_rq_pool.system.sd_notify import Notifier
@@ -56,33 +56,17 @@ def nothing(*arguments: object) -> int:
 
 
 def make_manager(counts: Counts) -> Manager:
-    rules = StopRules()
     inbox = signals.SignalInbox(phases.OTHER_SIGNALS)
     spawner = Spawner(
-        "turns",
-        inbox,
+        SpawnOptions("turns"),
         EntryPoints(worker, recovery=nothing, autoscaling=nothing),
-        rules=rules,
-        burst=False,
-        single_process_group=False,
-        tracks_imports=False,
+        inbox,
         reopen_logs=nothing,
         release_inherited=nothing,
     )
-    return Manager(
-        "turns",
-        counts,
-        spawner,
-        inbox,
-        StatusNotifier("turns", Launch(), Notifier({}), goal=None),
-        OutgoingPool(),
-        rules=rules,
-        plan_options=PlanOptions(),
-        watches_counts=False,
-        is_daemon=False,
-        takeover=None,
-        reopen_logs=nothing,
-    )
+    status = StatusNotifier("turns", Launch(), Notifier({}))
+    parts = Parts(inbox, spawner, status, OutgoingPool(), NoTakeover())
+    return Manager(ManagerOptions("turns"), counts, parts)
 
 
 def main() -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from .config.throttled import Throttled
+from .errors import StartError, TermException
 
 __version__ = "0.1.0"
 
-__all__ = ["TermException", "Throttled", "__version__", "run_pool"]
+__all__ = ["StartError", "TermException", "Throttled", "__version__", "run_pool"]
 
 
 def run_pool(
@@ -59,13 +60,14 @@ def run_pool(
     from . import log
     from .config import settings
     from .config.stop_policy import TermPolicy
-    from .startup import run
+    from .startup.run import run
+    from .startup.run_options import RunOptions
 
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("run_pool: call it in the main thread, where signals are heeded.")
     policy = TermPolicy(term)
     log.set_up(verbosity)
-    return run.run(
+    return run(
         lambda: settings.configure(counts=counts, name=name, environment=environment, term=policy),
-        run.RunOptions(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
+        RunOptions(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
     )

@@ -7,7 +7,6 @@ what measuring needs. If the process ends, the manager forks another.
 from __future__ import annotations
 
 import faulthandler
-import signal
 import traceback
 
 from django.db import close_old_connections, reset_queries
@@ -26,15 +25,13 @@ from ..ipc.counts_channel import (
     require_sendable,
 )
 from ..ipc.lifeline import Lifeline
-from ..planning import phases
-from ..system import processes, signals
+from ..ipc.stop_listener import StopListener
+from ..system import processes
 from ..text import unvaried
 from .autoscaler import Autoscaler
 
 TICK = 1.0
 """Seconds between two calls of a loader, and between two measurements."""
-
-_IGNORED = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def run_autoscaling(
@@ -74,14 +71,12 @@ class _AutoscalingProcess:
         lifeline: Lifeline,
         counts: Counts,
     ) -> None:
-        self._inbox = signals.SignalInbox((*phases.STOP_SIGNALS, *_IGNORED))
-        signals.unblock()
+        self._listener = StopListener(lifeline)
         self._source = configuration.source
         self._environment = configuration.environment
         self._name = configuration.name
         self._identity = identity
         self._channel = channel
-        self._lifeline = lifeline
         self._counts = counts
         self._said: LoadResult | None = None
         self._failures = 0
@@ -98,7 +93,7 @@ class _AutoscalingProcess:
                 if worker_stats is None:
                     return
                 self._scale(worker_stats)
-            if self._wait(due):
+            if self._listener.wait(due - processes.monotonic()):
                 return
             if self._source.dynamic:
                 self._load(reset=False)
@@ -136,26 +131,13 @@ class _AutoscalingProcess:
             for record in received.records:
                 if isinstance(record, WorkerStats):
                     return record
-            if received.ended or self._wait(processes.monotonic() + TICK, self._channel.fileno()):
+            if received.ended or self._listener.wait(TICK, [self._channel.fileno()]):
                 return None
 
     def _scale(self, worker_stats: WorkerStats) -> None:
         if self._autoscaler is None:
             self._autoscaler = Autoscaler(self._name, self._identity, self._counts)
         self._channel.send(self._autoscaler.scale(worker_stats))
-
-    # Waiting
-
-    def _wait(self, due: float, *fds: int) -> bool:
-        """Waits until one of the descriptors is readable or time is up.
-
-        Returns:
-            Whether to leave: the manager is gone, or a signal says so.
-        """
-        seconds = max(0.0, due - processes.monotonic())
-        readable = self._inbox.wait([self._lifeline.fileno(), *fds], seconds)
-        leave = any(signum in phases.STOP_SIGNALS for signum in self._inbox.take())
-        return leave or self._lifeline.fileno() in readable
 
 
 def _load_counts(

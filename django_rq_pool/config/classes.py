@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from django.conf import settings
 from django_rq.jobs import get_job_class
@@ -97,3 +98,22 @@ def unfit(worker_class: object) -> str | None:
     if issubclass(worker_class, SpawnWorker):
         return "SpawnWorker starts a new interpreter for every job, which shares nothing."
     return None
+
+
+def worker_class_of(group: QueueGroup) -> type[Any]:
+    """The worker class of a group: its own, or the settings'.
+
+    Raises:
+        Exception: whatever importing it raises.
+    """
+    found: type[Any] = get_worker_class(group.options.worker_class)
+    return found
+
+
+def exception_handlers() -> list[Callable[..., object]]:
+    """The exception handlers of ``RQ_EXCEPTION_HANDLERS``, imported.
+
+    Raises:
+        Exception: whatever importing them raises.
+    """
+    return list(get_exception_handlers() or ())

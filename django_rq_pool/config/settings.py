@@ -44,7 +44,7 @@ class Configuration:
         environment: the environment asked for, or None.
         counts: the queue groups wanted.
         warnings: what is odd and does not prevent a start.
-        rules: how the pool stops.
+        stop_rules: how the pool stops.
         preload: modules to import before the first fork.
         learns: tell which modules jobs import that could be preloaded.
         immortal: make the definitions in the image immortal.
@@ -55,7 +55,7 @@ class Configuration:
     environment: str | None
     counts: Counts
     warnings: tuple[Problem, ...]
-    rules: StopRules
+    stop_rules: StopRules
     preload: tuple[str, ...]
     tracks_imports: bool
     immortal: bool

@@ -5,8 +5,12 @@ Rule of the room: data that the manager and its workers share.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 from enum import Enum
+
+STOP_SIGNALS: tuple[signal.Signals, ...] = (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM)
+"""The signals that end a pool."""
 
 
 class TermPolicy(Enum):

@@ -31,7 +31,7 @@ class Assignment:
         name: its name in Redis.
         burst: leave when the queues are empty.
         paused: take no job until CONT.
-        rules: what signals mean to it.
+        stop_rules: what signals mean to it.
         slot: where it shows what it is doing.
         reports: where it tells the manager what happens to it.
         lifeline: ends when the manager does.
@@ -45,7 +45,7 @@ class Assignment:
     name: str
     burst: bool
     paused: bool
-    rules: StopRules
+    stop_rules: StopRules
     slot: Slot
     reports: Reports
     lifeline: Lifeline

@@ -1,7 +1,8 @@
-"""The crew: the manager's hands. It forks workers, asks them to stop, and buries the dead.
+"""Children: the manager's child processes. It has them forked, asks them to stop, and notes how
+they end.
 
-Rule of the room: it owns the roster and all that is kept for each of its processes. It carries out
-what the plan says and judges how a worker ended; what to do next is the plan's business.
+Rule of the room: it owns the roster and all that is kept for each process. It carries out what the
+plan says; what to do next is the plan's business.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Children:
     """Every process of the pool but the manager.
 
     Args:
-        nursery: where they come from.
+        spawner: forks them.
         burst: a worker that leaves by itself has finished, and is not replaced.
 
     Attributes:
@@ -122,6 +123,11 @@ class Children:
         elif isinstance(action, KillHorse):
             self.roster.mark_ended(action.pid)
             processes.signal_process_group(action.pid, signal.SIGKILL)
+
+    def reopen_logs(self) -> None:
+        """Reopens the log files of the manager and of every worker."""
+        self._spawner.reopen_logs()
+        self.signal_workers(signal.SIGHUP)
 
     def signal_workers(self, signum: int) -> None:
         """Sends a signal to every live worker."""

@@ -1,29 +1,35 @@
-"""News: what workers report, told to the log when it is new and kept for whoever asks.
+"""Incidents: what workers report, logged when it is new and kept for the status report.
 
-Rule of the room: a report comes in; the crew learns who is ready, people learn what is wrong and
-what could be preloaded. What is done about it is the plan's business.
+Rule of the room: an operator reads each cause once, however many workers meet it. What is done
+about it is the plan's business.
 """
 
 from __future__ import annotations
 
 import logging
+from enum import Enum
 
 from ..ipc.reports import MAX_MODULES, Event, Report
-from .children import Children
-from .troubles import Trouble, Troubles
+from ..text import unvaried
 
 logger = logging.getLogger("django_rq_pool")
 
 
-class News:
-    """
-    Args:
-        crew: those who report.
-    """
+class Incident(Enum):
+    """What can be wrong with a queue group; the value is what the log says."""
 
-    def __init__(self, children: Children) -> None:
-        self._children = children
-        self._troubles = Troubles()
+    BOOT = "workers fail to boot"
+    REDIS = "Redis cannot be reached, workers keep trying"
+
+
+_OVER = {Incident.BOOT: "workers boot again", Incident.REDIS: "Redis is back"}
+
+
+class Incidents:
+    """The incidents of a pool."""
+
+    def __init__(self) -> None:
+        self._causes: dict[tuple[str, Incident], str] = {}
         self._imported: dict[str, None] = {}
 
     @property
@@ -31,38 +37,58 @@ class News:
         """The modules that jobs have imported and the manager has not."""
         return list(self._imported)
 
-    def troubles_of(self, group: str) -> list[str]:
-        """What a queue group suffers from now, a line for each."""
-        return self._troubles.of(group)
+    def of(self, group: str) -> list[str]:
+        """The incidents of a queue group that last, a line for each."""
+        return [
+            f"{incident.value}: {cause}"
+            for (affected, incident), cause in self._causes.items()
+            if affected == group
+        ]
 
-    def handle(self, report: Report) -> None:
-        """Takes in what a worker says; one that is not on the roster any more is not heard."""
-        record = self._children.roster.get(report.pid)
-        if record is None:
-            return
-        group = record.group
+    def handle(self, group: str, report: Report) -> None:
+        """Takes in what a worker of a queue group reports."""
         if report.event is Event.READY:
-            self._children.mark_ready(record)
-            self._troubles.end(group, Trouble.REDIS)
-            self._troubles.end(group, Trouble.BOOT)
+            self.end(group, Incident.REDIS)
+            self.end(group, Incident.BOOT)
         elif report.event is Event.BOOT_FAILED:
-            self._troubles.tell(group, Trouble.BOOT, report.text)
+            self.begin(group, Incident.BOOT, report.text)
         elif report.event is Event.REDIS_LOST:
-            self._troubles.tell(group, Trouble.REDIS, report.text)
+            self.begin(group, Incident.REDIS, report.text)
         elif report.event is Event.IMPORTED:
-            self._learn(group, report.text.split())
+            self._note_imports(group, report.text.split())
         else:
-            self._troubles.end(group, Trouble.REDIS)
+            self.end(group, Incident.REDIS)
 
-    def _learn(self, group: str, modules: list[str]) -> None:
-        """Names what jobs import, once, and no more than anybody would read."""
-        fresh = [each for each in modules if each not in self._imported]
-        fresh = fresh[: MAX_MODULES - len(self._imported)]
-        if fresh:
-            self._imported.update(dict.fromkeys(fresh))
+    def begin(self, group: str, incident: Incident, text: str) -> None:
+        """Logs an incident, with the whole text unless the same cause has been logged already.
+
+        Args:
+            group: the queue group.
+            incident: what is wrong.
+            text: why; two causes are told apart by the last line of a traceback.
+        """
+        cause = text.strip().rpartition("\n")[2]
+        known = self._causes.get((group, incident))
+        self._causes[group, incident] = cause
+        if known is None or unvaried(cause) != unvaried(known):
+            logger.error("group %s: %s: %s", group, incident.value, text.strip())
+        elif incident is Incident.BOOT:
+            logger.error("group %s: %s: again %s", group, incident.value, cause)
+
+    def end(self, group: str, incident: Incident) -> None:
+        """Logs that an incident is over, if it has been logged."""
+        if self._causes.pop((group, incident), None) is not None:
+            logger.info("group %s: %s", group, _OVER[incident])
+
+    def _note_imports(self, group: str, modules: list[str]) -> None:
+        """Names each module that jobs import once, and no more of them than anybody would read."""
+        new = [each for each in modules if each not in self._imported]
+        new = new[: MAX_MODULES - len(self._imported)]
+        if new:
+            self._imported.update(dict.fromkeys(new))
             logger.info(
-                "jobs of %s import what the manager has not imported: %s; to do it once for all "
-                "of them, add what is yours to RQ_POOL_PRELOAD",
+                "jobs of %s import modules that the manager has not imported: %s; to import them "
+                "once for all jobs, add your own to RQ_POOL_PRELOAD",
                 group,
-                ", ".join(fresh),
+                ", ".join(new),
             )

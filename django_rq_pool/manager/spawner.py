@@ -1,11 +1,12 @@
-"""The nursery: forks the pool's processes, and owns what they share with the manager.
+"""Spawner: forks the pool's processes, and owns what they share with the manager.
 
-Rule of the room: what a forked process must let go of, it lets go of here, before anything else.
+Rule of the room: what a forked process must not keep, it closes here, before anything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from .. import hooks
 from ..config.groups import Counts, QueueGroup
@@ -19,44 +20,56 @@ from ..system import processes
 from ..system.signals import SignalInbox
 
 
+@dataclass(frozen=True)
+class SpawnOptions:
+    """What all workers of a pool have in common.
+
+    Attributes:
+        pool: the name of the pool.
+        stop_rules: what signals mean to workers.
+        burst: workers leave when their queues are empty.
+        tracks_imports: workers report what their jobs import.
+        own_process_groups: each worker leads a process group of its own, and does not stay in the
+            manager's.
+    """
+
+    pool: str
+    stop_rules: StopRules = StopRules()
+    burst: bool = False
+    tracks_imports: bool = False
+    own_process_groups: bool = True
+
+
 class Spawner:
-    """Open from its construction until `close`.
+    """Forks the pool's processes. Open from its construction until `close`.
 
     Args:
-        pool: the name of the pool.
-        inbox: the manager's signals, which a forked process has no business with.
-        lives: what forked processes do.
-        rules: what signals mean to workers.
-        burst: workers leave when their queues are empty.
-        single_process_group: workers stay in the manager's process group.
-        learns: workers tell what their jobs import.
+        options: what all workers have in common.
+        entry_points: what the forked processes do.
+        inbox: the manager's signals, which a forked process must not keep.
         reopen_logs: reopens the log files of the process it is called in.
-        let_go: called in each forked process, which has no business with what else the manager
-            holds.
+        release_inherited: called in each forked process, to close what else it has inherited and
+            only the manager may hold.
+
+    Attributes:
+        reports: what the workers report.
+        reopen_logs: see above.
     """
 
     def __init__(
         self,
-        pool: str,
-        inbox: SignalInbox,
+        options: SpawnOptions,
         entry_points: EntryPoints,
+        inbox: SignalInbox,
         *,
-        rules: StopRules,
-        burst: bool,
-        single_process_group: bool,
-        tracks_imports: bool,
         reopen_logs: Callable[[], object],
         release_inherited: Callable[[], object],
     ) -> None:
         self.reports = Reports()
-        self._pool = pool
-        self._inbox = inbox
+        self.reopen_logs = reopen_logs
+        self._options = options
         self._entry_points = entry_points
-        self._rules = rules
-        self._burst = burst
-        self._own_process_groups = not single_process_group
-        self._tracks_imports = tracks_imports
-        self._reopen_logs = reopen_logs
+        self._inbox = inbox
         self._release_inherited = release_inherited
         self._lifeline = Lifeline()
         self._scoreboard = Scoreboard()
@@ -74,18 +87,18 @@ class Spawner:
             OSError: see `processes.fork`.
         """
         assignment = Assignment(
-            pool=self._pool,
+            pool=self._options.pool,
             group=group,
             number=number,
-            name=worker_name(self._pool, group.name, number),
-            burst=self._burst,
+            name=worker_name(self._options.pool, group.name, number),
+            burst=self._options.burst,
             paused=paused,
-            rules=self._rules,
+            stop_rules=self._options.stop_rules,
             slot=self._scoreboard.acquire(),
             reports=self.reports,
             lifeline=self._lifeline,
-            reopen_logs=self._reopen_logs,
-            tracks_imports=self._tracks_imports,
+            reopen_logs=self.reopen_logs,
+            tracks_imports=self._options.tracks_imports,
         )
         try:
             # RQ's scheduler process is ended by its worker's group.
@@ -97,7 +110,7 @@ class Spawner:
         return pid, assignment
 
     def fork_recovery(self, dead_worker: DeadWorker) -> int:
-        """Forks a recovery process for a dead worker and returns its pid.
+        """Forks a recovery process for a dead worker, and returns its pid.
 
         Raises:
             OSError: see `processes.fork`.
@@ -105,36 +118,36 @@ class Spawner:
         return self._fork(lambda: self._entry_points.recovery(dead_worker))
 
     def fork_autoscaling(self, counts: Counts, *, load: bool) -> tuple[int, CountsChannel]:
-        """Forks an autoscaling process.
+        """Forks the autoscaling process.
 
         Args:
             counts: those that hold now.
-            load: whether it loads them anew at once.
+            load: whether it loads them again at once.
 
         Returns:
-            Its pid, and the line on which it sends what it finds.
+            Its pid, and the channel to it.
 
         Raises:
             OSError: see `processes.fork`.
         """
-        line = CountsChannel()
+        channel = CountsChannel()
 
         def run() -> int:
-            self._reopen_logs()  # HUP has it forked before the manager reopens its own
-            return self._entry_points.autoscaling(line, self._lifeline, counts, load)
+            self.reopen_logs()  # HUP has it forked before the manager reopens its own
+            return self._entry_points.autoscaling(channel, self._lifeline, counts, load)
 
         try:
             pid = self._fork(run)
         except OSError:
-            line.close()
+            channel.close()
             raise
         finally:
-            line.become_manager()
-        self._counts_channel = line
-        return pid, line
+            channel.become_manager()
+        self._counts_channel = channel
+        return pid, channel
 
     def _fork(self, run: Callable[[], int], *, leads: bool = False) -> int:
-        leads = leads or self._own_process_groups
+        leads = leads or self._options.own_process_groups
 
         def child() -> int:
             self._inbox.close()

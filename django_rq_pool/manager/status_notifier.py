@@ -1,18 +1,17 @@
-"""The herald: tells those outside how the pool is doing.
+"""Status notifier: tells the outside how the pool is doing.
 
-Rule of the room: the command that waits for a launch hears how it ended, once; systemd hears what
-its protocol asks for. What the pool does is decided elsewhere.
+Rule of the room: the command that waits for a daemon hears once how its start ended; systemd hears
+what its protocol asks for. Whether the start has succeeded is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from ..planning.backoff import Backoff
 from ..planning.phases import STOPS, Phase
 from ..planning.plan import Wanted
-from ..planning.progress import StartGoal, StartResult, all_ready, judge, shown
+from ..planning.progress import all_ready, shown
 from ..planning.roster import Roster
 from ..swap import discovery
 from ..system.launch import Launch
@@ -22,59 +21,50 @@ logger = logging.getLogger("django_rq_pool")
 
 
 class StatusNotifier:
-    """
+    """Tells a waiting command and systemd.
+
     Args:
         name: the name of the pool.
-        launch: the line to the command that waits, if one does.
-        notifier: the line to systemd, if it is there.
-        aim: what the start has to reach; None for a pool that tries for ever.
+        launch: the way to the command that waits, if one does.
+        notifier: the way to systemd, if it is there.
+
+    Attributes:
+        due: when to look again though nothing happened, on the monotonic clock, or None.
     """
 
-    def __init__(
-        self, name: str, launch: Launch, notifier: Notifier, goal: StartGoal | None
-    ) -> None:
+    def __init__(self, name: str, launch: Launch, notifier: Notifier) -> None:
         self._name = name
         self._launch = launch
         self._notifier = notifier
-        self._goal = goal
         self._failure = ""
         self._unready = True
         self._loading = False
         self._stopping = False
         self.due: float | None = None
-        """When to look again, though nothing happened."""
 
-    def look(
-        self,
-        phase: Phase,
-        wanted: Sequence[Wanted],
-        roster: Roster,
-        backoffs: Mapping[str, Backoff],
-        now: float,
-    ) -> StartResult | None:
-        """Looks at the pool and tells what there is to tell.
+    def look(self, phase: Phase, wanted: Sequence[Wanted], roster: Roster, now: float) -> None:
+        """Looks at the pool and tells systemd what is new.
 
-        Returns:
-            How the start went, at the one time when that becomes known.
+        Args:
+            phase: what the manager is doing.
+            wanted: for each queue group.
+            roster: the live processes.
+            now: the monotonic clock, in seconds.
         """
-        result = None
-        if self._goal is not None:
-            result = judge(self._goal, phase, wanted, roster, backoffs, now)
-        if result is not None:
-            self._goal = None
-            self._failure = result.text
-        dues = [] if self._goal is None else [self._goal.until]
-        if self._notifier.is_heard:
-            self._notify(phase, wanted, roster)
-            waited_for = self._unready or self._loading or phase in STOPS
-            ping = self._notifier.tick(now, extending=waited_for)
-            dues += [] if ping is None else [ping]
-        self.due = min(dues, default=None)
-        return result
+        if not self._notifier.is_heard:
+            self.due = None
+            return
+        self._notify(phase, wanted, roster)
+        waited_for = self._unready or self._loading or phase in STOPS
+        self.due = self._notifier.tick(now, extending=waited_for)
 
-    def succeed(self) -> None:
+    def start_succeeded(self) -> None:
         """The start has succeeded, and what depended on it has been done."""
         self._launch.succeed()
+
+    def start_failed(self, reason: str) -> None:
+        """The start has failed. That is told by `conclude`, when nothing is left of the pool."""
+        self._failure = reason
 
     def reloading(self) -> None:
         """A reload begins."""
@@ -86,11 +76,11 @@ class StatusNotifier:
         self._loading, self._unready = False, True
 
     def take_over(self, pid: int) -> None:
-        """This process, of the given pid, is the service's from now on."""
+        """The process with this pid is the service's main one from now on."""
         self._notifier.main_pid(pid)
 
     def conclude(self) -> None:
-        """The pool has ended. A start that has failed is told now, when nothing is left of it."""
+        """The pool has ended. A start that has failed is told now."""
         if self._failure:
             self._launch.fail(self._failure)
             logger.error("%s", self._failure)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from ..config.stop_policy import StopRules, TermPolicy
+from ..config.stop_policy import STOP_SIGNALS, StopRules, TermPolicy
 
 INFO = signal.Signals(getattr(signal, "SIGINFO", 29))
 """The signal that asks for a report; Linux has no SIGINFO and uses its number 29."""
@@ -60,8 +60,6 @@ _TERM = {
     TermPolicy.GRACEFUL_WAIT: Phase.QUITTING,
     TermPolicy.GRACEFUL: Phase.LEAVING,
 }
-
-STOP_SIGNALS: tuple[signal.Signals, ...] = (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM)
 
 OTHER_SIGNALS: tuple[signal.Signals, ...] = (
     signal.SIGHUP,

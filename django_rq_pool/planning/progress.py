@@ -45,11 +45,11 @@ class StartGoal:
     """What a pool has to reach so that its start counts as one.
 
     Attributes:
-        whole: every worker is to be ready; else one of each group.
+        all_workers: every worker is to be ready; else one of each group.
         until: by when, on the monotonic clock.
     """
 
-    whole: bool
+    all_workers: bool
     until: float = math.inf
 
 
@@ -82,7 +82,7 @@ def judge(
     failing = [group for group, backoff in backoffs.items() if backoff.boot_failures]
     if failing:
         return StartResult(f"Workers of {failing[0]} cannot boot.")
-    reached = all_ready if goal.whole else every_group_ready
+    reached = all_ready if goal.all_workers else every_group_ready
     if phase is Phase.RUNNING and reached(wanted, roster):
         return StartResult()
     if now >= goal.until:

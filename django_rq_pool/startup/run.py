@@ -1,6 +1,7 @@
-"""The pool put together: the steps from a configuration to a running manager.
+"""Run: the steps from a configuration to a running manager.
 
-Rule of the room: order only. Detach, claim, configure, load, let go of connections, freeze, fork.
+Rule of the room: order only. Detach, claim the files, configure, preload, let go of connections,
+freeze, fork.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import os
 import secrets
 import signal
 import socket
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 from setproctitle import setproctitle
@@ -22,19 +22,21 @@ from ..autoscaling.process import run_autoscaling
 from ..config import redis_clients
 from ..config.problems import Kind
 from ..config.settings import Configuration
+from ..config.stop_policy import STOP_SIGNALS
 from ..connections import manager_connections
 from ..errors import StartError
 from ..ipc.assignment import EntryPoints
 from ..ledger.recovery_process import run_recovery
 from ..manager.loop import Manager
-from ..manager.spawner import Spawner
+from ..manager.parts import ManagerOptions, Parts
+from ..manager.spawner import Spawner, SpawnOptions
 from ..manager.status_notifier import StatusNotifier
 from ..planning import phases
 from ..planning.plan import IMMEDIATE_STOP_GRACE, PlanOptions
 from ..planning.progress import StartGoal
 from ..swap import discovery
 from ..swap.release import OutgoingPool
-from ..swap.takeover import GradualTakeover, Takeover, inherit
+from ..swap.takeover import GradualTakeover, NoTakeover, Takeover, starting_counts
 from ..system import processes, signals
 from ..system.containers import container_warning
 from ..system.daemon import detach, failing_aloud
@@ -46,66 +48,17 @@ from ..system.sd_notify import Notifier
 from ..worker.main import run_worker
 from .fork_audit import ForkError, audit
 from .preload import freeze_heap, import_jobs
+from .run_options import RunOptions, SwapMode
 
 logger = logging.getLogger("django_rq_pool")
 
-SWAP_TIMEOUT = 60.0
-"""Seconds within which a pool that is waited for has to be ready."""
 
-DAEMON_STDOUT = "log/rqpool.stdout.log"
-DAEMON_STDERR = "log/rqpool.stderr.log"
-DAEMON_PIDFILE = "tmp/pids/rqpool.pid"
-HOT_SWAP_LOCK = "tmp/rqpool.lock"
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """How a pool is started, beside what it is to be.
-
-    Attributes:
-        burst: end when every worker has found its queues empty.
-        preload: modules to import before the first fork; None takes ``RQ_POOL_PRELOAD``.
-        strict_fork: refuse to start with what does not bear a fork.
-        daemon: detach from the terminal.
-        wait: have the command wait until the daemon's start has succeeded or failed.
-        stdout, stderr: files for the standard streams, or None.
-        sync: write each line at once.
-        pidfile: the pid file, or None.
-        lock: the lock file, or None.
-        spawn_delay: seconds between two forks.
-        single_process_group: workers stay in the manager's process group.
-        replace_others: ask older pools of this name to leave, once this one is ready.
-        whole: only when every worker is ready, and not when each group has one.
-        step_by_step: take over worker by worker, once each group has one that is ready.
-        swap_timeout: seconds within which the pool has to be ready if something depends on it.
-        ends_process: the process has nothing else to do when the pool has ended.
-    """
-
-    burst: bool = False
-    preload: Iterable[str] | None = None
-    strict_fork: bool = False
-    daemon: bool = False
-    wait: bool = True
-    stdout: str | None = None
-    stderr: str | None = None
-    sync: bool = True
-    pidfile: str | None = None
-    lock: str | None = None
-    spawn_delay: float = 0.0
-    single_process_group: bool = False
-    replace_others: bool = False
-    whole: bool = False
-    step_by_step: bool = False
-    swap_timeout: float = SWAP_TIMEOUT
-    ends_process: bool = True
-
-
-def run(configure: Callable[[], Configuration], run_options: RunOptions) -> int:
+def run(configure: Callable[[], Configuration], options: RunOptions) -> int:
     """Runs a pool until a signal ends it.
 
     Args:
         configure: finds out what the pool is to be.
-        manner: how it is started.
+        options: how it is started.
 
     Returns:
         An exit status; in the daemon only, if it becomes one.
@@ -113,61 +66,62 @@ def run(configure: Callable[[], Configuration], run_options: RunOptions) -> int:
     Raises:
         StartError: the pool cannot be started.
     """
-    logfiles = LogFiles(run_options.stdout, run_options.stderr, sync=run_options.sync)
+    logfiles = LogFiles(options.stdout, options.stderr, sync=options.sync)
 
     def redirect() -> None:
         logfiles.redirect()
         log.follow_output()
 
-    if not run_options.daemon:
+    if not options.daemon:
         redirect()
-        return _run(configure, run_options, logfiles, Launch())
+        return _run(configure, options, logfiles, Launch())
     warning = container_warning(os.getpid(), os.environ)
-    launch = detach(redirect, run_options.stderr or os.devnull)
+    launch = detach(redirect, options.stderr or os.devnull)
     with failing_aloud(launch):
         launch.show(log.LOGGERS)
         if warning is not None:
             logger.warning("%s", warning)
-        return _run(configure, run_options, logfiles, launch)
+        return _run(configure, options, logfiles, launch)
 
 
 def _run(
-    configure: Callable[[], Configuration],
-    run_options: RunOptions,
-    logfiles: LogFiles,
-    launch: Launch,
+    configure: Callable[[], Configuration], options: RunOptions, logfiles: LogFiles, launch: Launch
 ) -> int:
     with contextlib.ExitStack() as stack:
         # From here on no signal that asks for something else ends the process; one that stops it
         # does so at once, until the manager takes over.
         inbox = signals.SignalInbox(phases.OTHER_SIGNALS)
         # A second QUIT must not end a process that is just leaving with a status of its own.
-        stack.callback(inbox.close, signal.SIG_IGN if run_options.ends_process else signal.SIG_DFL)
-        inbox.exit_on(phases.STOP_SIGNALS)
-        if run_options.pidfile is not None:
-            pidfile = PidFile(run_options.pidfile)
+        stack.callback(inbox.close, signal.SIG_IGN if options.ends_process else signal.SIG_DFL)
+        inbox.exit_on(STOP_SIGNALS)
+        if options.pidfile is not None:
+            pidfile = PidFile(options.pidfile, discovery.is_manager)
             pidfile.claim()
             stack.callback(pidfile.release)
-        if run_options.lock is not None:
-            hold_lock(run_options.lock)
+        if options.lock is not None:
+            hold_lock(options.lock)
         notifier = Notifier(os.environ)
         configuration = configure()
-        bounded = configuration.counts.bounded
-        if run_options.burst and bounded:
-            raise StartError(
-                f"--burst: the count of {bounded[0].name!r} has bounds, and a burst is over before "
-                "anything can be measured. Give it a number."
-            )
+        _require_no_bounds_in_burst(configuration, options)
         # A swap that is ready before this pool finds it by its title, and ends it.
         setproctitle(discovery.title(configuration.name, "starting"))
-        if run_options.replace_others:
+        if options.swap is not SwapMode.NONE:
             _require_counts(configuration)
         for warning in configuration.warnings:
             logger.warning("%s", warning)
-        if not run_options.wait:
+        if not options.wait:
             launch.succeed()
-        _load(configuration, run_options)
-        return _manager(configuration, run_options, inbox, logfiles, launch, notifier).run()
+        _prepare_image(configuration, options)
+        return _manager(configuration, options, inbox, logfiles, launch, notifier).run()
+
+
+def _require_no_bounds_in_burst(configuration: Configuration, options: RunOptions) -> None:
+    bounded = configuration.counts.bounded
+    if options.burst and bounded:
+        raise StartError(
+            f"--burst: the count of {bounded[0].name!r} has bounds, and a burst is over before "
+            "anything can be measured. Give it a number."
+        )
 
 
 def _require_counts(configuration: Configuration) -> None:
@@ -177,15 +131,15 @@ def _require_counts(configuration: Configuration) -> None:
             raise StartError(f"{warning} Nothing is replaced.")
 
 
-def _load(configuration: Configuration, run_options: RunOptions) -> None:
+def _prepare_image(configuration: Configuration, options: RunOptions) -> None:
     """Imports what jobs import, and makes this process fit to be forked."""
-    import_jobs(configuration.preload if run_options.preload is None else run_options.preload)
+    import_jobs(configuration.preload if options.preload is None else options.preload)
     hooks.discover()
     for group in configuration.counts.groups[:1]:
         redis_clients.rehearse(group)
     manager_connections.close()
     findings = audit()
-    if findings and run_options.strict_fork:
+    if findings and options.strict_fork:
         raise ForkError("\n".join(findings))
     for finding in findings:
         logger.warning("%s", finding)
@@ -194,54 +148,63 @@ def _load(configuration: Configuration, run_options: RunOptions) -> None:
 
 def _manager(
     configuration: Configuration,
-    run_options: RunOptions,
+    options: RunOptions,
     inbox: signals.SignalInbox,
     logfiles: LogFiles,
     launch: Launch,
     notifier: Notifier,
 ) -> Manager:
-    name, rules = configuration.name, configuration.rules
-    goal = None
-    if run_options.replace_others or (run_options.daemon and run_options.wait):
-        goal = StartGoal(run_options.whole, processes.monotonic() + run_options.swap_timeout)
-    takeover: Takeover | None = None
-    if run_options.step_by_step:
-        takeover = GradualTakeover(name, run_options.swap_timeout)
-    elif run_options.replace_others:
-        takeover = Takeover(name, run_options.swap_timeout)
-
+    name, stop_rules = configuration.name, configuration.stop_rules
+    takeover = _takeover(name, options)
     outgoing = OutgoingPool()
 
     def release_inherited() -> None:
         launch.become_worker()
         outgoing.close()
-        if takeover is not None:
-            takeover.close()
+        takeover.close()
 
     identity = f"{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
     spawner = Spawner(
-        name,
-        inbox,
+        SpawnOptions(
+            pool=name,
+            stop_rules=stop_rules,
+            burst=options.burst,
+            tracks_imports=configuration.tracks_imports,
+            own_process_groups=not options.single_process_group,
+        ),
         EntryPoints(run_worker, run_recovery, partial(run_autoscaling, configuration, identity)),
-        rules=rules,
-        burst=run_options.burst,
-        single_process_group=run_options.single_process_group,
-        tracks_imports=configuration.tracks_imports,
+        inbox,
         reopen_logs=logfiles.reopen,
         release_inherited=release_inherited,
     )
-    grace = IMMEDIATE_STOP_GRACE + (rules.term_child or 0.0)
-    return Manager(
-        name,
-        inherit(name, configuration.counts) if run_options.replace_others else configuration.counts,
-        spawner,
-        inbox,
-        StatusNotifier(name, launch, notifier, goal),
-        outgoing,
-        rules=rules,
-        plan_options=PlanOptions(run_options.burst, grace, run_options.spawn_delay),
+    grace = IMMEDIATE_STOP_GRACE + (stop_rules.term_child or 0.0)
+    manager_options = ManagerOptions(
+        name=name,
+        stop_rules=stop_rules,
+        plan=PlanOptions(options.burst, grace, options.spawn_delay),
         watches_counts=configuration.source.dynamic or bool(configuration.counts.bounded),
-        is_daemon=run_options.daemon,
-        takeover=takeover,
-        reopen_logs=logfiles.reopen,
+        may_hold=options.daemon,
+        start_goal=_start_goal(options),
+    )
+    counts = configuration.counts
+    if takeover.replaces:
+        counts = starting_counts(name, counts)
+    parts = Parts(inbox, spawner, StatusNotifier(name, launch, notifier), outgoing, takeover)
+    return Manager(manager_options, counts, parts)
+
+
+def _takeover(name: str, options: RunOptions) -> NoTakeover:
+    if options.swap is SwapMode.NONE:
+        return NoTakeover()
+    kind = GradualTakeover if options.swap is SwapMode.GRADUAL else Takeover
+    return kind(name, options.swap_timeout)
+
+
+def _start_goal(options: RunOptions) -> StartGoal | None:
+    """What the start has to reach if something waits for it: a command, or an older pool."""
+    if options.swap is SwapMode.NONE and not (options.daemon and options.wait):
+        return None
+    return StartGoal(
+        all_workers=options.swap is SwapMode.HOT,
+        until=processes.monotonic() + options.swap_timeout,
     )

@@ -16,7 +16,7 @@ Workers = Mapping[str, int]
 """How many, by queue group."""
 
 
-def inherit(wanted: Counts, have: Workers) -> Counts:
+def starting_counts(wanted: Counts, have: Workers) -> Counts:
     """The counts with which a pool begins that takes over from another: groups that are scaled
     begin with the workers that they have there, within their bounds and the pool's limit. A deploy
     under load would begin with a minimum of workers else.

@@ -1,4 +1,4 @@
-"""Hot swap: once this pool is ready, the older pools of its name leave gracefully.
+"""Takeover: once this pool is ready, the older pools of its name leave gracefully.
 
 Rule of the room: an older pool is told to leave only when this one can do its work, and is watched
 until it has gone; nothing of it is ever killed.
@@ -19,6 +19,7 @@ from ..planning.progress import all_ready, ready_workers
 from ..planning.roster import Roster
 from ..system import processes
 from . import discovery, handover
+from .discovery import RunningManager
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -32,14 +33,13 @@ SELDOM = 8.0
 SILENCE = 5.0
 """Seconds after which an older pool that does not say what it has is asked to leave as a whole."""
 
-
 ANSWER_LIMIT = 2.0
 """Seconds that a pool waits at its start to hear what workers there are in the older one."""
 
 
-def inherit(name: str, counts: Counts) -> Counts:
+def starting_counts(name: str, counts: Counts) -> Counts:
     """The counts with which to take over from the youngest of the older pools; see
-    `handover.inherit`. To be called while nothing has been forked yet, for it waits.
+    `handover.starting_counts`. To be called while nothing has been forked yet, because it waits.
 
     Args:
         name: the name of the pool.
@@ -49,28 +49,23 @@ def inherit(name: str, counts: Counts) -> Counts:
     try:
         have = swap_channel.ask(older[-1].pid, ANSWER_LIMIT) if older else None
     finally:
-        for other in older:
-            other.close()
-    return counts if have is None else handover.inherit(counts, have)
+        for manager in older:
+            manager.close()
+    return counts if have is None else handover.starting_counts(counts, have)
 
 
-class Takeover:
-    """This pool in the place of older ones, all at once: both are there in full for a moment.
+class NoTakeover:
+    """What a pool does that replaces none: nothing. The base of those that do.
 
-    Args:
-        name: the name of the pool.
-        timeout: seconds that an older pool may have been starting, unseen, when this one is ready:
-            for so long others are looked for again, so that of two swaps at once one pool is left.
+    Attributes:
+        replaces: whether older pools are to leave.
+        due: when to look again though nothing happened, on the monotonic clock, or None.
     """
 
-    def __init__(self, name: str, timeout: float) -> None:
-        self._name = name
-        self._timeout = timeout
-        self._search_at = self._search_until = 0.0
-        self._pause = LOOK_AGAIN
-        self._leaving: list[discovery.RunningManager] = []
+    replaces = False
+
+    def __init__(self) -> None:
         self.due: float | None = None
-        """When to look again, though nothing happened."""
 
     @property
     def is_midway(self) -> bool:
@@ -78,96 +73,135 @@ class Takeover:
         return False
 
     def restrict(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
-        """What of the wanted this pool may have now."""
+        """What of the wanted workers this pool may have now."""
         return wanted
 
     def begin(self) -> None:
-        """This pool is ready: every older pool may be asked to leave when its workers have
-        finished their jobs."""
-        self._search_until = processes.monotonic() + self._timeout
-        self._search()
-
-    def _search(self) -> None:
-        """Asks those that have not been asked."""
-        asked = {other.pid for other in self._leaving}
-        for other in discovery.find_older(self._name):
-            if other.pid in asked:
-                other.close()
-            else:
-                self._ask(other)
-        self._search_at = processes.monotonic() + self._pause
-        self._pause = min(2 * self._pause, SELDOM)
-
-    def _ask(self, other: discovery.RunningManager) -> None:
-        if other.send(signal.SIGQUIT):
-            logger.info("pool %s of manager %d is asked to leave", self._name, other.pid)
-            self._leaving.append(other)
-        else:
-            other.close()
-
-    def filenos(self) -> list[int]:
-        """What the manager waits on: descriptors that are readable when an older pool has gone."""
-        return [fd for other in self._leaving if (fd := other.fileno()) is not None]
+        """The start has succeeded: older pools may be asked to leave."""
 
     def look(self, wanted: Sequence[Wanted], roster: Roster) -> None:
-        """Looks who has gone.
+        """Looks what has become of the older pools.
 
         Args:
             wanted: for each queue group, whatever this pool may have of it now.
             roster: this pool's processes.
         """
-        for other in [other for other in self._leaving if other.is_gone()]:
-            logger.info("pool %s of manager %d has gone", self._name, other.pid)
-            self._leaving.remove(other)
-            other.close()
+
+    def filenos(self) -> list[int]:
+        """What the manager waits on."""
+        return []
+
+    def give_up(self) -> None:
+        """This pool is stopping: no older pool is asked to leave any more."""
+
+    def close(self) -> None:
+        """Closes what is open, in the manager or in a process that it has forked."""
+
+
+class Takeover(NoTakeover):
+    """This pool takes the place of older ones all at once: both are complete for a moment.
+
+    Args:
+        name: the name of the pool.
+        timeout: seconds that an older pool may have been starting, unseen, when this one is ready.
+            For so long others are looked for again, so that of two swaps at once one pool is left.
+    """
+
+    replaces = True
+
+    def __init__(self, name: str, timeout: float) -> None:
+        super().__init__()
+        self._name = name
+        self._timeout = timeout
+        self._search_at = self._search_until = 0.0
+        self._pause = LOOK_AGAIN
+        self._leaving: list[RunningManager] = []
+
+    def begin(self) -> None:
+        """Asks every older pool to leave when its workers have finished their jobs."""
+        self._search_until = processes.monotonic() + self._timeout
+        self._search()
+
+    def _search(self) -> None:
+        """Asks those that have not been asked."""
+        asked = {manager.pid for manager in self._leaving}
+        for manager in discovery.find_older(self._name):
+            if manager.pid in asked:
+                manager.close()
+            else:
+                self._ask(manager)
+        self._search_at = processes.monotonic() + self._pause
+        self._pause = min(2 * self._pause, SELDOM)
+
+    def _ask(self, manager: RunningManager) -> None:
+        if manager.send(signal.SIGQUIT):
+            logger.info("pool %s of manager %d is asked to leave", self._name, manager.pid)
+            self._leaving.append(manager)
+        else:
+            manager.close()
+
+    def filenos(self) -> list[int]:
+        """Descriptors that are readable when an older pool has gone."""
+        return self._watched()
+
+    def _watched(self) -> list[int]:
+        return [fd for manager in self._leaving if (fd := manager.fileno()) is not None]
+
+    def look(self, wanted: Sequence[Wanted], roster: Roster) -> None:
+        """Notes who has gone, and searches again when it is time."""
+        for manager in [manager for manager in self._leaving if manager.is_gone()]:
+            logger.info("pool %s of manager %d has gone", self._name, manager.pid)
+            self._leaving.remove(manager)
+            manager.close()
         now = processes.monotonic()
         searches = now < self._search_until
         if searches and now >= self._search_at:
             self._search()
-        blind = len(self._leaving) > len(Takeover.filenos(self))
-        dues = [now + LOOK_AGAIN] if blind else []
+        unwatched = len(self._leaving) > len(self._watched())
+        dues = [now + LOOK_AGAIN] if unwatched else []
         dues += [self._search_at] if searches else []
         self.due = min(dues, default=None)
 
     def give_up(self) -> None:
-        """This pool is stopping: nobody else is asked to leave."""
+        """Asks no other pool to leave."""
         self._search_until = 0.0
 
     def close(self) -> None:
-        """Lets go of those that are still leaving; they finish on their own."""
-        for other in self._leaving:
-            other.close()
+        """Stops watching those that are still leaving; they finish on their own."""
+        for manager in self._leaving:
+            manager.close()
         self._leaving.clear()
 
 
 class GradualTakeover(Takeover):
-    """The same worker by worker: no queue group ever has more than one too many.
+    """The same worker by worker: no queue group ever has more than one worker too many.
 
     An older pool that does not answer (an earlier version's, perhaps) is asked to leave as a whole
-    when this one is whole.
+    when this one is complete.
     """
 
     def __init__(self, name: str, timeout: float) -> None:
         super().__init__(name, timeout)
-        self._channels: list[tuple[discovery.RunningManager, SwapChannel]] = []
+        self._channels: list[tuple[RunningManager, SwapChannel]] = []
         self._silent_until = processes.monotonic() + SILENCE
         self._ceilings: dict[str, int] = {}
         self._begun = False
-        for other in discovery.find_older(name):
-            channel = swap_channel.connect(other.pid)
+        for manager in discovery.find_older(name):
+            channel = swap_channel.connect(manager.pid)
             if channel is None:
-                logger.warning("pool of manager %d cannot be taken over step by step", other.pid)
-                other.close()
+                logger.warning("pool of manager %d cannot be taken over gradually", manager.pid)
+                manager.close()
             else:
-                self._channels.append((other, channel))
+                self._channels.append((manager, channel))
 
     @property
     def is_midway(self) -> bool:
+        """Whether the older pools have been told to give up workers, and not yet to leave."""
         return self._begun
 
     def restrict(self, wanted: Sequence[Wanted]) -> Sequence[Wanted]:
-        """What is left of the ceiling by those that the older pools have; nothing before they have
-        said what that is."""
+        """What the older pools' workers leave of the ceiling; nothing before they have said how
+        many these are."""
         if not self._channels:
             return wanted
         have = self._have()
@@ -190,51 +224,54 @@ class GradualTakeover(Takeover):
         self._begun = True
 
     def filenos(self) -> list[int]:
-        return [*super().filenos(), *(channel.fileno() for _, channel in self._channels)]
+        """Those of the channels too."""
+        return [*self._watched(), *(channel.fileno() for _, channel in self._channels)]
 
     def look(self, wanted: Sequence[Wanted], roster: Roster) -> None:
+        """Hears what the older pools have, and tells them what they may keep."""
         late = processes.monotonic() >= self._silent_until
-        for other, channel in list(self._channels):
+        for manager, channel in list(self._channels):
             channel.receive()
             if channel.ended or (late and channel.received is None):
-                self._drop(other, channel)
+                self._drop(manager, channel)
         have = self._have()
-        whole = self._begun and all_ready(wanted, roster)
+        complete = self._begun and all_ready(wanted, roster)
         if self._begun and have is not None:
             ready = ready_workers(wanted, roster)
-            given = handover.keeps(self._ceilings, ready, have, whole=whole)
-            for (_, channel), keep in zip(self._channels, given):
+            kept = handover.keeps(self._ceilings, ready, have, whole=complete)
+            for (_, channel), keep in zip(self._channels, kept):
                 channel.send(keep)
-        if whole:
+        if complete:
             self._begun = False
-            # The lines stay until their pools have gone: their ends would bring workers back.
-            for other, _ in self._channels:
-                self._ask(other)
+            # The channels stay until their pools have gone: their ends would bring workers back.
+            for manager, _ in self._channels:
+                self._ask(manager)
             super().begin()
         super().look(wanted, roster)
         if self._channels and have is None:
             self.due = min(self._silent_until, self.due or self._silent_until)
 
-    def _drop(self, other: discovery.RunningManager, channel: SwapChannel) -> None:
-        self._channels.remove((other, channel))
+    def _drop(self, manager: RunningManager, channel: SwapChannel) -> None:
+        self._channels.remove((manager, channel))
         channel.close()
-        if other not in self._leaving:
-            other.close()
+        if manager not in self._leaving:
+            manager.close()
 
     def give_up(self) -> None:
         """What the older pools have given up comes back, unless they have been asked to leave."""
         super().give_up()
         self._begun = False
-        for other, channel in list(self._channels):
-            self._drop(other, channel)
+        for manager, channel in list(self._channels):
+            self._drop(manager, channel)
 
     def _have(self) -> list[Mapping[str, int]] | None:
         """What each older pool has; None while one has not said it."""
-        heard = [channel.received for _, channel in self._channels]
-        return None if None in heard else [counts for counts in heard if counts is not None]
+        received = [channel.received for _, channel in self._channels]
+        return None if None in received else [each for each in received if each is not None]
 
     def close(self) -> None:
+        """Closes the channels too."""
         super().close()
-        for other, channel in self._channels:
+        for manager, channel in self._channels:
             channel.close()
-            other.close()
+            manager.close()

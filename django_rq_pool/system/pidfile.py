@@ -13,10 +13,10 @@ import os
 import re
 import stat
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import StartError
-from ..swap.discovery import is_manager
 from . import processes
 from .folders import make_folder_of
 
@@ -41,10 +41,12 @@ class PidFile:
     Args:
         path: where it is to be; made absolute at once, so that it stays what it was whatever
             directory the process changes to.
+        is_manager: whether the process with a pid is the manager of a pool.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, is_manager: Callable[[int], bool]) -> None:
         self.path = Path(path).absolute()
+        self._is_manager = is_manager
         self._fd: int | None = None
 
     def claim(self) -> None:
@@ -129,7 +131,7 @@ class PidFile:
             logger.warning("pid file %s: it holds no pid: replaced", self.path)
         elif not processes.exists(pid):
             logger.info("pid file %s: its process %d is gone: replaced", self.path, pid)
-        elif pid == os.getpid() or not is_manager(pid):
+        elif pid == os.getpid() or not self._is_manager(pid):
             # In a container each run has the same pids, so that it may well be this process.
             logger.info("pid file %s: its process %d was another: replaced", self.path, pid)
         else:

@@ -1,6 +1,6 @@
-"""Running: a job of a pooled worker, from the fork of its horse until it is settled.
+"""Execution: a job of a pooled worker, from the fork of its work horse until it is settled.
 
-Rule of the room: it knows RQ's insides, as `member`, `pooled` and `accounting` do; each override
+Rule of the room: it knows RQ's insides, as `registration` and `pooled_worker` do; each override
 says what RQ does instead and why that will not do. What must be written is written, however long
 Redis is away.
 """
@@ -28,8 +28,7 @@ from ..config import redis_clients
 from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
 from ..connections import close_connections, renew_connections
 from ..errors import TermException
-from ..ledger import settle
-from ..ledger.settle import IN_FLIGHT_KEY
+from ..ledger.settle import TOO_OFTEN
 from ..system import processes
 from .registration import RegistrationMixin
 
@@ -37,19 +36,19 @@ Outcome = TypeVar("Outcome")
 
 
 class ExecutionMixin(RegistrationMixin):
-    """The half of `pooled.PooledWorker` that has a job in hand."""
+    """The part of `pooled_worker.PooledWorker` that has a job in hand."""
 
     _cut_short = ""
     """Why the job at hand was cut short; empty for one that ended by itself."""
     _kill_horse_at: float | None = None
-    """When the horse that was asked to end is killed; None: it was not asked."""
+    """When to kill the horse that was asked to end, on the monotonic clock; None: not asked."""
 
     crashed = False
     """Whether the worker leaves because something went wrong in it."""
 
     @contextlib.contextmanager
     def noting_crashes(self) -> Iterator[None]:
-        """Notes what RQ's loop will log and leave upon."""
+        """Notes an error that RQ's loop logs before it leaves as if its work were done."""
         try:
             yield
         except (StopRequested, *UNREACHABLE):
@@ -70,12 +69,21 @@ class ExecutionMixin(RegistrationMixin):
                 super().execute_job(job, queue)
         except UNREACHABLE as error:
             self.log.error("Worker %s: Redis went away around job %s: %s", self.name, job.id, error)
-            self._await_redis()
-            settle.settle(self, "Redis went away around the job")
+            self._settle_when_redis_is_back("Redis went away around the job")
         finally:
             self._link.slot.end()
             if self._import_tracker is not None:
                 self._link.report_imported(self._import_tracker.take())
+
+    def _settle_when_redis_is_back(self, cause: str) -> None:
+        while True:
+            self._await_redis()
+            try:
+                self._settler.settle_all(cause)
+            except UNREACHABLE:
+                continue
+            self.executions.clear()
+            return
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """RQ's worker leaves when a heartbeat does not get through, and sends its three commands
@@ -144,7 +152,7 @@ class ExecutionMixin(RegistrationMixin):
         asked = "to stop immediately" if self._link.immediately else "by USR1 to end the job"
         self._cut_short = f"Worker {self.name} was asked {asked}."
         self._link.end_job = False
-        grace = self._link.rules.term_child
+        grace = self._link.stop_rules.term_child
         if grace is None:
             return 0.0
         os.kill(self.horse_pid, signal.SIGTERM)
@@ -183,7 +191,7 @@ class ExecutionMixin(RegistrationMixin):
     def setup_work_horse_signals(self) -> None:
         """RQ lets TERM kill a horse, so that a signal to a whole group or container fails jobs
         behind the worker's back. `ManagerLink.become_horse` has set the signals."""
-        if self._link.rules.term_child is not None:
+        if self._link.stop_rules.term_child is not None:
             signal.signal(signal.SIGTERM, self._raise_in_job)
 
     def _raise_in_job(self, signum: int, frame: FrameType | None) -> None:
@@ -217,7 +225,7 @@ class ExecutionMixin(RegistrationMixin):
                 job.heartbeat(utc_now(), ttl, pipeline=pipeline)
                 job.prepare_for_execution(self.name, pipeline=pipeline)
                 pipeline.persist(job.key)
-                pipeline.lrem(IN_FLIGHT_KEY % self.name, 1, job.id)
+                pipeline.lrem(self._settler.held.in_flight_key, 1, job.id)
                 pipeline.execute()
 
         self._retry_while_unavailable(prepare)
@@ -261,23 +269,17 @@ class ExecutionMixin(RegistrationMixin):
         if (
             execution is not None
             and not self.is_horse
-            and not self._retry_while_unavailable(lambda: settle.is_open(self, execution))
+            and not self._retry_while_unavailable(lambda: self._settler.held.is_open(execution))
         ):
             return
         if reason and self._stopped_job_id != job.id and execution is not None:
-            if not settle.is_begun(self, job):
-                # A horse that was ended before it began: the job has not run at all.
-                self._retry_while_unavailable(lambda: settle.put_back(self, job.id, [execution]))
+            if self._settle_cut_short(job, queue, execution):
+                self.executions.pop(execution.id, None)
                 return
             exc_string = f"{exc_string}{reason}"
-            if self.group.options.interrupted == "requeue":
-                requeue = partial(settle.requeue, self, job, queue, execution)
-                if self._retry_while_unavailable(requeue, execution) is not False:
-                    return
+            if self._requeues_interrupted:
                 job.retries_left = 0
-                exc_string += " It was cut short too often: perhaps it is what ends its workers."
-        if self.stands_for_dead:
-            settle.notify_failure(self, job)
+                exc_string += TOO_OFTEN
         write = super().handle_job_failure
         stopped, retries = self._stopped_job_id, job.retries_left
         attempts = iter(range(3))
@@ -285,17 +287,28 @@ class ExecutionMixin(RegistrationMixin):
         def attempt() -> None:
             self._stopped_job_id, job.retries_left = stopped, retries
             write(job, queue, started_job_registry, exc_string, execution)
-            # RQ logs what went wrong and returns. What is not Redis's absence does not heal.
-            unrecorded = execution is not None and settle.is_open(self, execution)
+            # RQ logs what went wrong and returns. Only the absence of Redis passes by itself.
+            unrecorded = execution is not None and self._settler.held.is_open(execution)
             if unrecorded and next(attempts, None) is not None:
                 raise ConnectionError("the failure of the job is not recorded")
 
         self._retry_while_unavailable(attempt, execution)
 
-    def fail_cut_short(self, job: Job, queue: Queue, execution: Execution, cause: str) -> None:
-        """Settles a job whose worker is gone; see `accounting`."""
-        self._cut_short = cause
-        self.handle_job_failure(job, queue, exc_string="", execution=execution)
+    @property
+    def _requeues_interrupted(self) -> bool:
+        return self._link.assignment.group.options.interrupted == "requeue"
+
+    def _settle_cut_short(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        """Puts a job that was cut short back into its queue; False when it must fail, or be
+        retried."""
+        if not self._settler.held.is_begun(job.id):
+            # A horse that was ended before it began: the job has not run at all.
+            self._retry_while_unavailable(lambda: self._settler.put_back(job.id, [execution]))
+            return True
+        if not self._requeues_interrupted:
+            return False
+        requeue = partial(self._settler.requeue, job, queue, execution)
+        return self._retry_while_unavailable(requeue, execution) is not False
 
     def _retry_while_unavailable(
         self, write: Callable[[], Outcome], execution: Execution | None = None
@@ -313,7 +326,7 @@ class ExecutionMixin(RegistrationMixin):
         told = False
         while True:
             try:
-                if told and execution is not None and not settle.is_open(self, execution):
+                if told and execution is not None and not self._settler.held.is_open(execution):
                     return None
                 return write()
             except UNREACHABLE as error:

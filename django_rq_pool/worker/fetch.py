@@ -3,9 +3,9 @@
 Rule of the room: Redis lists and their keys; nothing of RQ. A job is moved from its queue to the
 worker's own in-flight list and never merely popped, so at each instant it stands in one of them.
 
-Several queues are watched by one blocked connection for each (``BLMOVE`` knows one source). The
-first answer wins, the others are called off by ``CLIENT UNBLOCK``, which is atomic: either a job
-came or none did. A second job that came meanwhile goes back to the head of its queue.
+A worker of several queues has one blocked connection for each, because ``BLMOVE`` takes one source.
+The first answer wins, and ``CLIENT UNBLOCK`` ends the other waits. It is atomic: either a job came
+or none did. A second job that came meanwhile goes back to the head of its queue.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import ConnectionError, ResponseError
+
+from ..ledger.held import Fetched, HeldJobs
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -43,27 +44,12 @@ return false
 _SHORT_WAIT = 0.2
 """Seconds between two looks at the queues where the server forbids CLIENT UNBLOCK."""
 
-_CALL_OFF_LIMIT = 5.0
-"""Seconds within which a line must answer when it is called off; normally it takes one trip."""
+_UNBLOCK_LIMIT = 5.0
+"""Seconds within which a connection must answer after CLIENT UNBLOCK; normally it takes one round
+trip."""
 
 
-_GIVE_BACK = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
-    redis.call('LPUSH', KEYS[2], ARGV[1])
-end
-"""
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """A job that stands in the in-flight list. The queue is unknown, an empty string, for one that
-    came while the answer was lost with the connection."""
-
-    queue_key: str
-    job_id: str
-
-
-class _Line:
+class _BlockingClient:
     """A connection that waits on one queue at a time."""
 
     def __init__(self, connection: Any) -> None:
@@ -79,18 +65,19 @@ class Fetcher:
     """Takes jobs for one worker.
 
     Args:
-        redis: the worker's client; the lines are connections of its pool.
-        in_flight: key of the worker's in-flight list.
+        redis: the worker's client; blocking connections are taken from its pool.
+        held: the jobs that the worker holds.
         wait: how the worker waits.
     """
 
-    def __init__(self, redis: Redis, in_flight: str, wait: Wait) -> None:
+    def __init__(self, redis: Redis, held: HeldJobs, wait: Wait) -> None:
         self._redis = redis
-        self._in_flight = in_flight
+        self._held = held
+        self._in_flight = held.in_flight_key
         self._wait = wait
         self._take = redis.register_script(_TAKE)
-        self._lines: list[_Line] = []
-        self._strays: list[int] = []
+        self._clients: list[_BlockingClient] = []
+        self._abandoned: list[int] = []
         self._can_block: bool | None = None
 
     def take(self, queue_keys: Sequence[str]) -> Fetched | None:
@@ -99,7 +86,7 @@ class Fetcher:
         One that stands in the in-flight list already comes before: redis-py repeats a command whose
         answer was lost, and what the first one took must not be forgotten.
         """
-        self._call_off_strays()
+        self._unblock_abandoned()
         found = self._take(keys=[*queue_keys, self._in_flight])
         return None if found is None else Fetched(_text(found[0]), _text(found[1]))
 
@@ -113,19 +100,20 @@ class Fetcher:
             self._can_block = self._may_unblock()
         if not self._can_block:
             return self._wait_shortly(queue_keys, seconds)
-        while len(self._lines) < len(queue_keys):
-            self._lines.append(_Line(self._redis.connection_pool.get_connection()))
-        waiting = dict(zip(queue_keys, self._lines))
+        while len(self._clients) < len(queue_keys):
+            connection = self._redis.connection_pool.get_connection()
+            self._clients.append(_BlockingClient(connection))
+        waiting = dict(zip(queue_keys, self._clients))
         try:
-            for key, line in waiting.items():
+            for key, client in waiting.items():
                 # The server's time limit is a safety net; the wait below has the real one.
-                line.connection.send_command(
+                client.connection.send_command(
                     "BLMOVE", key, self._in_flight, "LEFT", "RIGHT", int(seconds) + 5
                 )
-            self._wait([line.fileno() for line in waiting.values()], seconds)
-            answers = self._call_off(waiting)
+            self._wait([client.fileno() for client in waiting.values()], seconds)
+            answers = self._unblock_all(waiting)
         except BaseException:
-            # Without its answer a line cannot be used again. What it may have moved meanwhile
+            # Without its answer a connection cannot be used again. What it may have moved meanwhile
             # stands in the in-flight list.
             self.close()
             raise
@@ -134,12 +122,12 @@ class Fetcher:
             self.give_back(fetched)
         return came[0] if came else None
 
-    def _call_off_strays(self) -> None:
-        """Ends waits that the server still keeps for connections which are lost to us: what they
-        would move to the in-flight list nobody would hear of."""
-        while self._strays:
-            self._redis.client_unblock(self._strays[-1])
-            self._strays.pop()
+    def _unblock_abandoned(self) -> None:
+        """Ends waits that the server still keeps for connections which are lost to us: nobody would
+        hear of the jobs that they move to the in-flight list."""
+        while self._abandoned:
+            self._redis.client_unblock(self._abandoned[-1])
+            self._abandoned.pop()
 
     def _may_unblock(self) -> bool:
         try:
@@ -157,47 +145,42 @@ class Fetcher:
         self._wait([], min(seconds, _SHORT_WAIT))
         return self.take(queue_keys)
 
-    def _call_off(self, waiting: dict[str, _Line]) -> dict[str, Any]:
-        """Ends every wait and returns each line's answer, in the order of the queues."""
+    def _unblock_all(self, waiting: dict[str, _BlockingClient]) -> dict[str, Any]:
+        """Ends every wait and returns each connection's answer, in the order of the queues."""
         answers: dict[str, Any] = {}
-        deadline = time.monotonic() + _CALL_OFF_LIMIT
+        deadline = time.monotonic() + _UNBLOCK_LIMIT
         while True:
-            for key, line in waiting.items():
-                if key not in answers and line.connection.can_read(timeout=0):
-                    answers[key] = line.connection.read_response()
-            pending = [line for key, line in waiting.items() if key not in answers]
+            for key, client in waiting.items():
+                if key not in answers and client.connection.can_read(timeout=0):
+                    answers[key] = client.connection.read_response()
+            pending = [client for key, client in waiting.items() if key not in answers]
             if not pending:
                 return {key: answers[key] for key in waiting}
             if time.monotonic() > deadline:
-                # redis-py reconnected a line behind our back: its number is another's now.
+                # redis-py reconnected a connection behind our back: its number is another's now.
                 raise ConnectionError("a blocked connection does not answer")
             # Answers 0 to one that has not reached the server yet: hence the repetition.
             with self._redis.pipeline(transaction=False) as pipeline:
-                for line in pending:
-                    pipeline.client_unblock(line.client_id)
+                for client in pending:
+                    pipeline.client_unblock(client.client_id)
                 pipeline.execute()
             pending[0].connection.can_read(timeout=0.001)
 
     def give_back(self, fetched: Fetched) -> None:
         """Puts a job that was not begun back to the head of its queue."""
-        give_back(self._redis, self._in_flight, fetched)
+        self._held.give_back(fetched)
 
     def forget(self, fetched: Fetched) -> None:
         """Drops a job that no longer exists."""
-        self._redis.lrem(self._in_flight, 1, fetched.job_id)
+        self._held.forget(fetched.job_id)
 
     def close(self) -> None:
-        """Closes the lines; they are opened again when needed."""
-        lines, self._lines = self._lines, []
-        for line in lines:
-            self._strays.append(line.client_id)
-            line.connection.disconnect()
-            self._redis.connection_pool.release(line.connection)
-
-
-def give_back(redis: Redis, in_flight: str, fetched: Fetched) -> None:
-    """Moves a job from an in-flight list to the head of its queue, if it is still in the list."""
-    redis.register_script(_GIVE_BACK)(keys=[in_flight, fetched.queue_key], args=[fetched.job_id])
+        """Closes the blocking connections; they are opened again when needed."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            self._abandoned.append(client.client_id)
+            client.connection.disconnect()
+            self._redis.connection_pool.release(client.connection)
 
 
 def _text(value: bytes | str) -> str:

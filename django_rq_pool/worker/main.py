@@ -1,4 +1,4 @@
-"""The worker's life: from the fork until the process ends.
+"""Main: what a worker's process does from its fork to its end.
 
 Rule of the room: build the group's worker as ``rqworker`` would, let it work, say how it ended.
 """
@@ -10,18 +10,17 @@ import traceback
 from typing import Any
 
 from django_rq.queues import get_queues
-from django_rq.workers import get_exception_handlers, get_worker_class
 from rq.worker import BaseWorker, DequeueStrategy
 from setproctitle import setproctitle
 
 from .. import hooks, log
 from ..config import redis_clients
-from ..config.classes import unfit
+from ..config.classes import exception_handlers, unfit, worker_class_of
 from ..config.groups import QueueGroup
 from ..config.redis_clients import UNREACHABLE
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
-from ..ledger import settle
+from ..ledger import recovery
 from .manager_link import ManagerLink
 from .pooled_worker import PooledWorker
 
@@ -29,7 +28,10 @@ logger = logging.getLogger("django_rq_pool")
 
 
 def run_worker(assignment: Assignment) -> int:
-    """Lives a worker's life, in the process forked for it. See `assignment.RunWorker`.
+    """Runs a worker, in the process forked for it.
+
+    Args:
+        assignment: what the manager hands to the worker.
 
     Returns:
         0 when it left because it was asked to, or because its options said so; else 1.
@@ -43,7 +45,8 @@ def run_worker(assignment: Assignment) -> int:
                 if worker is None:
                     worker = _prepare(assignment, link)
                 else:
-                    settle.unregister(worker)  # of its registering, a part may have got through
+                    # Its registration may be incomplete.
+                    recovery.unregister(worker.connection, worker.name, worker.queue_names())
                 return _work(worker, assignment)
             except UNREACHABLE as error:
                 if link.ready:
@@ -83,23 +86,15 @@ def _work(worker: PooledWorker, assignment: Assignment) -> int:
     return 0 if worker.asked_to_stop or (entitled and not worker.crashed) else 1
 
 
-def build_worker(
-    group: QueueGroup,
-    name: str,
-    *,
-    alive: bool = True,
-    worker_class: type[BaseWorker] | None = None,
-) -> PooledWorker:
+def build_worker(group: QueueGroup, name: str) -> PooledWorker:
     """Builds a group's RQ worker as ``manage.py rqworker`` does, from settings and options.
 
     Args:
         group: the queue group.
         name: the worker's name in Redis.
-        alive: whether it is this process; else it stands for a dead one, to be accounted for.
-        worker_class: None takes the group's, or the settings'.
 
     Raises:
-        Exception: what the project's classes raise.
+        Exception: whatever the project's classes raise.
     """
     options = group.options
     # Left to itself, django-rq gives each queue a client, and so a connection, of its own.
@@ -110,19 +105,16 @@ def build_worker(
         job_class=options.job_class,
         queue_class=options.queue_class,
     )
-    worker: PooledWorker = pooled(get_worker_class(worker_class or options.worker_class))(
+    worker: PooledWorker = pooled(worker_class_of(group))(
         queues,
         name=name,
         connection=redis,
-        exception_handlers=get_exception_handlers() or None,
+        exception_handlers=exception_handlers() or None,
         job_class=queues[0].job_class,
         queue_class=type(queues[0]),
         worker_ttl=options.worker_ttl,
         serializer=options.serializer or queues[0].serializer,
-        prepare_for_work=alive,
     )
-    worker.group = group
-    worker.stands_for_dead = not alive
     return worker
 
 

@@ -1,8 +1,8 @@
-"""The berth: a worker's ties to its pool, and the one place where it waits.
+"""Manager link: what ties a worker to its manager, and the one place where it waits.
 
-Rule of the room: signals, the lifeline and Redis being away are heeded here; what they mean for a
-job is the business of `running` and `pooled`. It exists before the RQ worker does, so that a stop
-is heeded while Redis is awaited.
+Rule of the room: signals, the lifeline and an absent Redis are handled here; what they mean for a
+job is the business of `execution` and `pooled_worker`. It exists before the RQ worker does, so that
+a worker that still waits for Redis can be stopped.
 """
 
 from __future__ import annotations
@@ -33,10 +33,16 @@ WORKER_SIGNALS = (
 class ManagerLink:
     """The worker's side of its assignment.
 
+    Args:
+        assignment: what the manager handed to the worker.
+
     Attributes:
+        assignment: the same.
+        slot: where the worker shows what it is doing.
+        stop_rules: what signals mean.
         ready: the worker has listened.
-        stopping: it was asked to stop, or the manager is gone; a running job is finished.
-        immediately: it was asked to stop now; a running job is ended.
+        stopping: it was asked to stop, or the manager is gone. A running job is finished.
+        immediately: it was asked to stop now. A running job is ended.
         end_job: the running job shall be ended and the worker go on (USR1).
         paused: no new job shall be taken (USR2) until CONT.
     """
@@ -44,36 +50,36 @@ class ManagerLink:
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
         self.slot = assignment.slot
-        self.rules = assignment.rules
+        self.stop_rules = assignment.stop_rules
         self.ready = False
         self.stopping = False
         self.immediately = False
         self.end_job = False
         self.paused = False
         self._pause(assignment.paused)
-        self._lost = False
+        self._redis_lost = False
         self._probe: Redis | None = None
         self._inbox = signals.SignalInbox(WORKER_SIGNALS)
         signals.unblock()
 
     def wait(self, fds: list[int], seconds: float | None) -> set[int]:
-        """Waits for descriptors, signals and the end of the manager, and heeds the latter two.
+        """Waits for descriptors, signals and the end of the manager, and handles the latter two.
 
         Args:
             fds: descriptors to watch.
-            seconds: at most so long, None for ever.
+            seconds: how long at most; None waits for ever.
 
         Returns:
             Which of ``fds`` are readable.
         """
         lifeline = [] if self.stopping else [self.assignment.lifeline.fileno()]
         readable = self._inbox.wait([*fds, *lifeline], seconds)
-        self.handle()
+        self.handle_signals()
         if readable.intersection(lifeline):
             self.stopping = True
         return readable.intersection(fds)
 
-    def handle(self) -> None:
+    def handle_signals(self) -> None:
         """Does what the signals that have arrived say."""
         for signum in self._inbox.take():
             if signum == signal.SIGUSR1:
@@ -93,7 +99,7 @@ class ManagerLink:
 
     def _is_immediate(self, signum: signal.Signals) -> bool:
         if signum == signal.SIGTERM:
-            return self.rules.term is TermPolicy.IMMEDIATE
+            return self.stop_rules.term is TermPolicy.IMMEDIATE
         return signum == signal.SIGINT
 
     def report_ready(self) -> None:
@@ -108,35 +114,35 @@ class ManagerLink:
             self.assignment.reports.send(Event.IMPORTED, " ".join(modules))
 
     def await_redis(self) -> bool:
-        """Waits until Redis answers, and tells the manager if it has to.
+        """Waits until Redis answers, and reports to the manager when it has to wait.
 
         Returns:
-            True once it answers, False when the worker was asked to stop before.
+            True once it answers; False when the worker was asked to stop before.
         """
         if self._probe is None:
             self._probe = probe(self.assignment.group)
-        self.handle()
+        self.handle_signals()
         while True:
             try:
                 self._probe.ping()
                 self._probe.connection_pool.disconnect()  # no connection more for each worker
             except UNREACHABLE as error:
-                if not self._lost:
-                    self._lost = True
+                if not self._redis_lost:
+                    self._redis_lost = True
                     self.assignment.reports.send(Event.REDIS_LOST, str(error))
                 if self.stopping:
                     return False
                 self.wait([], REDIS_RETRY)
             else:
-                if self._lost:
-                    self._lost = False
+                if self._redis_lost:
+                    self._redis_lost = False
                     self.assignment.reports.send(Event.REDIS_BACK)
                 return True
 
     def become_horse(self) -> None:
-        """In a forked horse: the worker's signals are no business of the job's.
+        """Keeps the worker's signals from the job, in a forked work horse.
 
-        A handler that does nothing, for a signal that is ignored stays so in every program that
+        The handler does nothing, because a signal that is ignored stays so in every program that
         the job starts, and ``Popen.terminate`` would do nothing.
         """
         self._inbox.close()

@@ -1,7 +1,7 @@
-"""The pooled worker: the project's RQ worker class with the pool's behaviour on top.
+"""Pooled worker: the project's RQ worker class with the pool's behaviour on top.
 
-Rule of the room: it knows RQ's insides, as `member`, `running` and `accounting` do; each override
-says what RQ does instead and why that will not do. Here no job is in hand yet.
+Rule of the room: it knows RQ's insides, as `registration` and `execution` do; each override says
+what RQ does instead and why that will not do. Here no job is in hand yet.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from rq.utils import as_text
 from rq.worker import BaseWorker, WorkerStatus
 
 from ..config.redis_clients import UNREACHABLE
-from ..ledger import settle
+from ..ledger.held import Fetched
 from .execution import ExecutionMixin
-from .fetch import Fetched
 
 _SUSPENSION_CHECK = 1.0
 """Seconds between two looks at RQ's suspension key, as in RQ."""
@@ -35,7 +34,7 @@ class PooledWorker(ExecutionMixin):
 
     def _install_signal_handlers(self) -> None:
         """RQ's handlers raise out of whatever runs, with a job in hand perhaps: it would be lost.
-        The berth has the signals; they are heeded where the worker waits."""
+        The manager link catches the signals, and the worker handles them where it waits."""
 
     def handle_payload(self, message: Any) -> None:
         """RQ's remote ``shutdown`` sends SIGINT to its own process, which means an immediate stop
@@ -71,7 +70,7 @@ class PooledWorker(ExecutionMixin):
             self._link.wait([], _SUSPENSION_CHECK)
 
     def _stop_if_asked(self) -> None:
-        self._link.handle()
+        self._link.handle_signals()
         self._link.end_job = False  # there is none
         if self._link.stopping:
             raise StopRequested
@@ -108,7 +107,7 @@ class PooledWorker(ExecutionMixin):
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
                 if self.until_suspects_are_due() <= 0:
-                    self.account_for_lost()
+                    self.recover_lost()
                 result = self._fetch(timeout, idle_until)
             except UNREACHABLE:
                 self._fetcher.close()
@@ -131,7 +130,7 @@ class PooledWorker(ExecutionMixin):
             fetched = self._fetcher.wait(keys, seconds)
         while fetched is not None:
             fetched = self._with_queue(fetched)
-            self._link.handle()
+            self._link.handle_signals()
             self._link.end_job = False  # that was for the job before
             if self._link.stopping or self._link.paused:
                 self._fetcher.give_back(fetched)
@@ -166,7 +165,7 @@ class PooledWorker(ExecutionMixin):
         except Exception:
             # RQ's worker dies of it, and the job is nowhere. It would kill the next worker too.
             self.log.exception("Worker %s: cannot load job %s", self.name, fetched.job_id)
-            settle.fail_unreadable(self, fetched)
+            self._settler.fail_unreadable(fetched)
             return None
         if result is None:
             self._fetcher.forget(fetched)  # deleted while it waited: RQ takes the next one too

@@ -114,7 +114,7 @@ def test_a_group_whose_options_change_gets_other_workers(start_loaded, say, enqu
         ({"raise": "no answer"}, "the loader raised RuntimeError: no answer", 1),
         ({"raise": "bad object at ADDRESS"}, "RuntimeError: bad object at 0x", 1),
         ({"high": -1}, "'high': -1 is not a count", 0),
-        ({"local": 1}, "what was loaded cannot be passed on", 0),
+        ({"local": 1}, "the counts cannot be sent to the manager", 0),
         ({"nowhere": 1}, "RQ_QUEUES has no queue 'nowhere'", 0),
     ],
 )
@@ -129,7 +129,7 @@ def test_a_loader_that_fails_never_hurts_the_pool(
     calls = int(valkey.get("calls"))
     eventually(lambda: int(valkey.get("calls")) >= calls + 2)
     assert sentence in pool.text()
-    assert len(pool.found("stay as they are")) == 1
+    assert len(pool.found("keeping the previous counts")) == 1
     assert pool.text().count("Traceback") == traceback
     assert pool.worker_pids() == before
     job = enqueue("high", "note", "trace")
@@ -171,11 +171,12 @@ def test_deaths_and_signals_are_heeded_while_a_loader_is_slow(start_loaded, say,
     pool.expect_ready(3)
     if kind == "sleep":
         pool.expect(
-            r"stay as they are: .* the loader took longer than 0.5 s \(RQ_POOL_LOADER_TIMEOUT\)"
+            "keeping the previous counts: "
+            r".* the loader took longer than 0.5 s \(RQ_POOL_LOADER_TIMEOUT\)"
         )
     else:
         # It swallows what is raised in it: the process that loads is ended, and another tries.
-        pool.expect(r"counts: the autoscaling process ended: exit code 1; trying again in \d\.\d s")
+        pool.expect(r"counts: the autoscaling process ended: exit code 1; next fork in \d\.\d s")
         assert "own_loader.py" in pool.text()
     say(high=1)
     eventually(lambda: len(pool.workers()) == 1)
@@ -198,7 +199,7 @@ def test_a_surveyor_that_is_killed_is_replaced(start_loaded, say):
         lambda: [p for p in pool.processes() if "rqpool-autoscaling" in " ".join(p.cmdline())]
     )
     process.kill()
-    pool.expect("counts: the autoscaling process ended: SIGKILL; trying again in")
+    pool.expect("counts: the autoscaling process ended: SIGKILL; next fork in")
     say(high=2)
     pool.expect_ready(2)
     assert pool.stop() == 0

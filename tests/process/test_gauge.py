@@ -265,14 +265,14 @@ def test_efforts_are_not_lost_while_a_server_is_away(queue_settings, own_server)
     own = Metrics("shop", "here-1", [group("high")])
     assert look(own, GroupStats(1, 0, 10, 1.0)).ended == 0
     own_server.stop()
-    reading = metrics.measure({"high": GroupStats(1, 0, 15, 2.0)})
+    reading = own.measure({"high": GroupStats(1, 0, 15, 2.0)})
     assert reading.observations == {}
     assert "ConnectionError" in reading.failures["high"]
-    metrics.show({})  # is no error
+    own.show({})  # is no error
     own_server.start()
     seen = look(own, GroupStats(1, 0, 18, 2.5))
     assert (seen.ended, seen.run_seconds) == (8, 1.5)
-    metrics.close()
+    own.close()
 
 
 def test_a_server_that_is_away_does_not_keep_the_others_from_being_measured(
@@ -284,7 +284,7 @@ def test_a_server_that_is_away_does_not_keep_the_others_from_being_measured(
     reading = own.measure({"far": IDLE, "high": IDLE})
     assert list(reading.observations) == ["high"]
     assert list(reading.failures) == ["far"]
-    metrics.close()
+    own.close()
 
 
 def test_a_server_that_does_not_answer_holds_the_gauge_up_for_a_limited_time(
@@ -403,8 +403,8 @@ def sent(valkey: redis.Redis, act: Callable[[], object]) -> list[str]:
 def test_the_number_of_commands_does_not_grow_with_workers_jobs_or_groups(make, enqueue, valkey):
     def tick(own: Metrics, *names: str) -> list[str]:
         def act() -> None:
-            metrics.measure(dict.fromkeys(names, IDLE))
-            metrics.show(dict.fromkeys(names, decision()))
+            own.measure(dict.fromkeys(names, IDLE))
+            own.show(dict.fromkeys(names, decision()))
 
         return sent(valkey, act)
 

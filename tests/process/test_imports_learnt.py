@@ -24,7 +24,7 @@ def test_what_jobs_import_is_named_once(start_with, valkey, worker_class):
     jobs = [Queue("high", connection=valkey).enqueue("learnt_jobs.work") for _ in range(6)]
     eventually(lambda: all(job.is_finished for job in jobs))
     assert pool.stop() == 0
-    told = pool.found(r"jobs of high import what the manager has not imported: (.*);")
+    told = pool.found(r"jobs of high import modules that the manager has not imported: (.*);")
     assert [match[1] for match in told] == ["learnt_heavy, learnt_inner, learnt_jobs"]
 
 
@@ -37,7 +37,7 @@ def test_what_was_preloaded_is_not_named(start_with, valkey):
     job = Queue("high", connection=valkey).enqueue("learnt_jobs.work")
     eventually(lambda: job.is_finished)
     assert pool.stop() == 0
-    assert not pool.found("import what the manager has not imported")
+    assert not pool.found("import modules that the manager has not imported")
 
 
 def test_nothing_is_named_unasked(start_with, valkey):
@@ -45,4 +45,4 @@ def test_nothing_is_named_unasked(start_with, valkey):
     job = Queue("high", connection=valkey).enqueue("learnt_jobs.work")
     eventually(lambda: job.is_finished)
     assert pool.stop() == 0
-    assert not pool.found("import what the manager has not imported")
+    assert not pool.found("import modules that the manager has not imported")

@@ -274,7 +274,7 @@ def test_a_manager_that_has_become_another_program_gets_no_signal(talk, other, m
 RECYCLE = """
 import os, signal, subprocess, sys
 import psutil
-from django_rq_pool.swap.discovery import Other, title
+from django_rq_pool.swap.discovery import RunningManager, title
 
 if sys.argv[1] == "no pidfd":
     del os.pidfd_open
@@ -293,7 +293,7 @@ def end(process):
 
 first = start()
 began = psutil.Process(first.pid).create_time()
-other = Other(psutil.Process(first.pid), "shop")
+other = RunningManager(psutil.Process(first.pid), "shop")
 while not other.is_it():
     pass  # exec has closed the descriptor that Popen waits on, and shows the arguments a bit later
 end(first)

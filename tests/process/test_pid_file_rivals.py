@@ -8,9 +8,10 @@ import pytest
 
 CLAIM = """
 import os, sys
+from django_rq_pool.swap.discovery import is_manager
 from django_rq_pool.system.pidfile import PidFile, PidFileError
 
-pidfile = PidFile(sys.argv[1])
+pidfile = PidFile(sys.argv[1], is_manager)
 print("here", flush=True)
 for line in sys.stdin:
     try:

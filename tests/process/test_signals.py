@@ -11,7 +11,8 @@ import pytest
 from rq import Worker
 from rq.job import JobStatus
 
-from django_rq_pool.planning.phases import INFO, MANAGER_SIGNALS, OTHER_SIGNALS, STOP_SIGNALS
+from django_rq_pool.config.stop_policy import STOP_SIGNALS
+from django_rq_pool.planning.phases import INFO, MANAGER_SIGNALS, OTHER_SIGNALS
 from harness import ROOT, eventually
 
 

@@ -93,7 +93,7 @@ def test_a_new_pool_that_ends_midway_gives_the_places_back(start, enqueue, valke
     eventually(lambda: len(old.workers()) == 2)  # the busy ones, whose places it waits for
 
     new.send(how)
-    old.expect("the new pool is gone before it took over: workers come back")
+    old.expect("the newer pool is gone before it took over: forking the workers again")
     eventually(lambda: len(old.workers()) == 3)
     valkey.rpush("gate:open", 1, 1)
     eventually(lambda: all(job.is_finished for job in jobs))
@@ -171,6 +171,6 @@ def test_a_worker_that_cannot_boot_midway_gives_the_places_back(start):
     newer = start("--swap-step", "--config", str(new.cwd / "own.yml"))
     newer.expect("workers cannot boot: the older pool gets back what it has given up")
     assert newer.wait() == 1
-    old.expect("the new pool is gone before it took over: workers come back")
+    old.expect("the newer pool is gone before it took over: forking the workers again")
     eventually(lambda: len(old.workers()) == 4)
     assert old.stop() == 0

@@ -215,10 +215,10 @@ def trade(number: int) -> int:
     """Writes a row, which may be there from a run that was cut short, reads it, uses the cache."""
     from django.core.cache import cache
 
-    from shop.models import Effect
+    from shop.models import Order
 
-    Effect.objects.update_or_create(number=number, defaults={"shipped": True})
-    cache.set(f"order-{number}", Effect.objects.get(number=number).shipped)
+    Order.objects.update_or_create(number=number, defaults={"shipped": True})
+    cache.set(f"order-{number}", Order.objects.get(number=number).shipped)
     assert cache.get(f"order-{number}") is True
     return number
 

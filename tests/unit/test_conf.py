@@ -296,12 +296,12 @@ def test_the_queues_of_a_group_must_be_of_one_class(folder):
 
 
 def test_without_being_told_a_pool_stops_immediately_on_term():
-    assert settings.configure(counts={"high": 1}).rules == StopRules(TermPolicy.IMMEDIATE, None)
+    assert settings.configure(counts={"high": 1}).stop_rules == StopRules(TermPolicy.IMMEDIATE, None)
 
 
 @pytest.mark.parametrize("policy", list(TermPolicy))
 def test_what_term_means_can_be_chosen(policy):
-    assert settings.configure(counts={"high": 1}, term=policy).rules.term is policy
+    assert settings.configure(counts={"high": 1}, term=policy).stop_rules.term is policy
 
 
 @pytest.mark.parametrize(("given", "seconds"), [(None, 4.0), ("2.5", 2.5), ("30", 30.0)])
@@ -309,13 +309,13 @@ def test_term_child_gives_jobs_some_seconds(monkeypatch, given, seconds):
     monkeypatch.setenv("TERM_CHILD", "1")
     if given is not None:
         monkeypatch.setenv("RQ_TERM_TIMEOUT", given)
-    assert settings.configure(counts={"high": 1}).rules.term_child == seconds
+    assert settings.configure(counts={"high": 1}).stop_rules.term_child == seconds
 
 
 @pytest.mark.parametrize("given", ["", "soon", "0", "-1", "nan", "inf"])
 def test_seconds_that_are_none_are_refused_where_they_count(monkeypatch, given):
     monkeypatch.setenv("RQ_TERM_TIMEOUT", given)
-    assert settings.configure(counts={"high": 1}).rules.term_child is None
+    assert settings.configure(counts={"high": 1}).stop_rules.term_child is None
     monkeypatch.setenv("TERM_CHILD", "1")
     problem = only_problem(counts={"high": 1})
     assert problem.kind is Kind.SOURCE

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from django_rq_pool.swap.discovery import is_manager
 from django_rq_pool.system.pidfile import PidFile, PidFileError
 
 OURS = f"{os.getpid()}\n"
@@ -22,7 +23,7 @@ def claim(tmp_path: Path) -> Iterator[Callable[..., PidFile]]:
     claimed: list[PidFile] = []
 
     def claim(path: str | Path = tmp_path / "pool.pid") -> PidFile:
-        pidfile = PidFile(path)
+        pidfile = PidFile(path, is_manager)
         pidfile.claim()
         claimed.append(pidfile)
         return pidfile
@@ -75,7 +76,7 @@ def test_a_release_removes_the_file(claim, path):
 
 def test_a_file_that_was_never_claimed_is_not_removed(path):
     path.write_text(OURS)
-    PidFile(path).release()
+    PidFile(path, is_manager).release()
     assert path.read_text() == OURS
 
 
@@ -100,7 +101,7 @@ def test_folders_that_were_made_are_writable_by_nobody_else(claim, tmp_path, uma
 
 def test_a_relative_path_means_the_directory_in_which_it_was_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pidfile = PidFile("pool.pid")
+    pidfile = PidFile("pool.pid", is_manager)
     monkeypatch.chdir("/")
     pidfile.claim()
     assert (tmp_path / "pool.pid").exists()

@@ -16,8 +16,9 @@ from ...config.settings import Configuration
 from ...config.stop_policy import TermPolicy
 from ...errors import StartError
 from ...ipc import swap_channel
-from ...startup import run
-from ...startup.run import RunOptions
+from ...startup import run_options
+from ...startup.run import run
+from ...startup.run_options import RunOptions, SwapMode
 
 TERM_OPTIONS = {
     TermPolicy.IMMEDIATE: "end running jobs, account for them, leave nobody behind (default)",
@@ -127,13 +128,13 @@ class Command(BaseCommand):
             "-o",
             "--stdout",
             metavar="FILE",
-            help=f"append standard output to a file (a daemon's: {run.DAEMON_STDOUT})",
+            help=f"append standard output to a file (a daemon's: {run_options.DAEMON_STDOUT})",
         )
         files.add_argument(
             "-e",
             "--stderr",
             metavar="FILE",
-            help=f"append standard error to a file (a daemon's: {run.DAEMON_STDERR})",
+            help=f"append standard error to a file (a daemon's: {run_options.DAEMON_STDERR})",
         )
         files.add_argument(
             "--nosync",
@@ -146,7 +147,8 @@ class Command(BaseCommand):
             "-p",
             "--pidfile",
             metavar="FILE",
-            help=f"the manager's pid (a daemon's, without --hot-swap: {run.DAEMON_PIDFILE})",
+            help="a file for the manager's pid "
+            f"(a daemon's, without --hot-swap: {run_options.DAEMON_PIDFILE})",
         )
         pidfile.add_argument("--no-pidfile", action="store_true", help="write no pid file")
         files.add_argument(
@@ -154,7 +156,7 @@ class Command(BaseCommand):
             "--lock",
             metavar="FILE",
             help="a file to lock in shared mode until the last process of the pool is gone "
-            f"(with --hot-swap: {run.HOT_SWAP_LOCK})",
+            f"(with --hot-swap: {run_options.HOT_SWAP_LOCK})",
         )
 
     def _add_replacing(self, replacing: ArgumentGroup) -> None:
@@ -181,7 +183,7 @@ class Command(BaseCommand):
         replacing.add_argument(
             "--swap-timeout",
             type=float,
-            default=run.SWAP_TIMEOUT,
+            default=run_options.SWAP_TIMEOUT,
             metavar="SECONDS",
             help="within which a daemon or a hot swap has to be ready (default: %(default)g)",
         )
@@ -208,12 +210,12 @@ class Command(BaseCommand):
             name=options["name"],
             term=options["term"],
         )
-        chosen = run_options(options)
+        chosen = chosen_run_options(options)
         try:
             if options["check"]:
                 self.check_counts(configure())
                 return
-            status = run.run(configure, chosen)
+            status = run(configure, chosen)
         except StartError as error:
             raise CommandError(str(error)) from error
         sys.exit(status)
@@ -224,7 +226,7 @@ class Command(BaseCommand):
         self.stdout.write(table(configuration))
 
 
-def run_options(options: Mapping[str, Any]) -> RunOptions:
+def chosen_run_options(options: Mapping[str, Any]) -> RunOptions:
     """How the options want the pool to be started.
 
     Raises:
@@ -238,26 +240,32 @@ def run_options(options: Mapping[str, Any]) -> RunOptions:
         raise CommandError("--swap-timeout: give a number of seconds above 0.")
     if options["swap_step"] and not swap_channel.available():
         raise CommandError("--swap-step: this system does not have what it takes. Use --hot-swap.")
-    daemon, step_by_step = options["daemon"], options["swap_step"]
-    hot_swap = options["hot_swap"] or step_by_step
+    daemon = options["daemon"]
+    hot_swap = _swap_mode(options) in (SwapMode.HOT, SwapMode.GRADUAL)
     has_pidfile = daemon and not hot_swap and not options["no_pidfile"]
     return RunOptions(
         burst=options["burst"],
         strict_fork=options["strict_fork"],
         daemon=daemon,
         wait=options["wait"],
-        stdout=options["stdout_file"] or (run.DAEMON_STDOUT if daemon else None),
-        stderr=options["stderr_file"] or (run.DAEMON_STDERR if daemon else None),
+        stdout=options["stdout_file"] or (run_options.DAEMON_STDOUT if daemon else None),
+        stderr=options["stderr_file"] or (run_options.DAEMON_STDERR if daemon else None),
         sync=options["sync"],
-        pidfile=options["pidfile"] or (run.DAEMON_PIDFILE if has_pidfile else None),
-        lock=options["lock"] or (run.HOT_SWAP_LOCK if hot_swap else None),
+        pidfile=options["pidfile"] or (run_options.DAEMON_PIDFILE if has_pidfile else None),
+        lock=options["lock"] or (run_options.HOT_SWAP_LOCK if hot_swap else None),
         spawn_delay=options["spawn_delay"] / 1000,
         single_process_group=options["single_process_group"],
-        replace_others=options["kill_others"] or hot_swap,
-        whole=hot_swap and not step_by_step,
-        step_by_step=step_by_step,
+        swap=_swap_mode(options),
         swap_timeout=options["swap_timeout"],
     )
+
+
+def _swap_mode(options: Mapping[str, Any]) -> SwapMode:
+    if options["swap_step"]:
+        return SwapMode.GRADUAL
+    if options["hot_swap"]:
+        return SwapMode.HOT
+    return SwapMode.KILL_OTHERS if options["kill_others"] else SwapMode.NONE
 
 
 def table(configuration: Configuration) -> str:

@@ -1,0 +1,51 @@
+"""Stop listener: how a process that helps the pool notices that it shall leave.
+
+Rule of the room: a stop signal and the end of the manager mean the same; other signals of the pool
+are ignored.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+
+from ..config.stop_policy import STOP_SIGNALS
+from ..system import signals
+from .lifeline import Lifeline
+
+_IGNORED = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class StopListener:
+    """Listens from its construction on, in a process that was forked with signals blocked.
+
+    Args:
+        lifeline: ends when the manager does.
+
+    Attributes:
+        stopping: whether the process shall leave.
+    """
+
+    def __init__(self, lifeline: Lifeline) -> None:
+        self._inbox = signals.SignalInbox((*STOP_SIGNALS, *_IGNORED))
+        self._lifeline = lifeline
+        self.stopping = False
+        signals.unblock()
+
+    def wait(self, seconds: float, fds: Iterable[int] = ()) -> bool:
+        """Waits until a descriptor is readable, the process shall leave, or time is up.
+
+        Args:
+            seconds: how long at most.
+            fds: descriptors to watch.
+
+        Returns:
+            Whether the process shall leave.
+        """
+        lifeline = [] if self.stopping else [self._lifeline.fileno()]
+        readable = self._inbox.wait([*lifeline, *fds], max(0.0, seconds))
+        if readable.intersection(lifeline) or any(
+            signum in STOP_SIGNALS for signum in self._inbox.take()
+        ):
+            self.stopping = True
+        return self.stopping
