@@ -1,7 +1,7 @@
-"""The assignment: all that the manager hands to a process that it forks.
+"""Assignment: all that the manager hands to a process that it forks.
 
-Rule of the room: data, and the names of workers. It is what keeps the manager free of RQ and the
-worker free of the manager.
+Rule of the room: data, and the names of workers. It keeps the manager free of RQ, and the worker
+free of the manager.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Assignment:
         reports: where it tells the manager what happens to it.
         lifeline: ends when the manager does.
         reopen_logs: reopens the log files of the process it is called in.
-        learns: tell the manager what jobs import.
+        tracks_imports: report to the manager what jobs import.
     """
 
     pool: str
@@ -55,14 +55,14 @@ class Assignment:
 
 @dataclass(frozen=True)
 class DeadWorker:
-    """A worker that died with something unsettled, perhaps.
+    """A worker that died, and may have left jobs that are not settled.
 
     Attributes:
-        assignment: what it had been handed.
-        horse_pid: its horse if that lives on, or 0.
-        cause: how it ended, for the record of its jobs.
-        ready: whether it had been ready; one that had not has no job, and a class that cannot be
-            built perhaps.
+        assignment: what the manager had handed to it.
+        horse_pid: its work horse if that is still alive, or 0.
+        cause: how the worker ended, as a sentence for the records of its jobs.
+        ready: whether it had been ready. One that had not has no job, and perhaps a class that
+            cannot be built.
     """
 
     assignment: Assignment
@@ -72,20 +72,20 @@ class DeadWorker:
 
 
 RunWorker = Callable[[Assignment], int]
-"""Lives a worker's life in its own process and returns its exit code. Signals are blocked when it
-is called."""
+"""Runs a worker in the process that was forked for it, and returns the exit code. Signals are
+blocked when it is called."""
 
 RunRecovery = Callable[[DeadWorker], int]
-"""Accounts for a dead worker, likewise."""
+"""Recovers a dead worker's jobs, in the same way."""
 
 RunAutoscaling = Callable[[CountsChannel, Lifeline, Counts, bool], int]
-"""Loads the counts and measures, likewise. The counts are those that hold when it is called; last
-comes whether it loads them anew at once."""
+"""Loads the counts and measures, in the same way. Arguments: the channel to the manager, the
+lifeline, the counts that hold now, and whether to load the counts at once."""
 
 
 @dataclass(frozen=True)
 class EntryPoints:
-    """What the processes do that a manager forks."""
+    """What the forked processes of a pool do."""
 
     worker: RunWorker
     recovery: RunRecovery
@@ -96,10 +96,15 @@ _NAME_CHARACTERS = string.ascii_letters + string.digits + "_-,.:@+*"
 
 
 def worker_name(pool: str, group: str, number: int) -> str:
-    """A name that people can read and no other worker has, on any host, before or after.
+    """A readable name that no other worker has, on any host, at any time.
 
-    Redis refuses white space and control characters in the name of a client, and a dashboard's
-    addresses a slash, so whatever else a queue is called by becomes an underscore.
+    Redis refuses white space and control characters in the name of a client, and the URLs of a
+    dashboard refuse a slash. So each character of that kind becomes an underscore.
+
+    Args:
+        pool: the name of the pool.
+        group: the name of the queue group.
+        number: the worker's place in the group, from 1.
     """
     readable = f"{pool}.{socket.gethostname()}.{group}.{number}-{secrets.token_hex(4)}"
     return "".join(char if char in _NAME_CHARACTERS else "_" for char in readable)

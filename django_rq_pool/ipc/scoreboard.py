@@ -1,8 +1,8 @@
-"""The scoreboard: shared memory in which each worker shows what it is doing.
+"""Scoreboard: shared memory in which each worker shows what it is doing.
 
-Rule of the room: a slot is written to by its worker, and by a horse that says who it is; others
-only look. No system call, no message and no wake-up per job; and what a worker was running can be
-read after it was killed. The idea is the Apache HTTP server's.
+Rule of the room: only its worker writes to a slot, and a work horse that notes its own pid. A job
+costs no system call, message or wake-up, and what a worker was running can be read after it was
+killed. The idea comes from the Apache HTTP server.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import time
 from collections import deque
 
 _JOB = struct.Struct("=iH90s")
-"""Pid of the horse (0: none), bytes of the job's id (0: idle), the id. RQ's own ids have 36."""
+"""Pid of the horse (0: none), length of the job's id in bytes (0: idle), the id. RQ's own ids have
+36 bytes."""
 _PAUSED = struct.Struct("=?")
 _DONE = struct.Struct("=Qd")
-"""Jobs that have ended, and for how many seconds they ran together."""
+"""Number of jobs that have ended, and the seconds that they ran, all together."""
 _PAUSED_AT = _JOB.size
 _DONE_AT = 104
 _SIZE = 128
@@ -33,17 +34,17 @@ class Slot:
         self._began = 0.0
 
     def begin(self, job_id: str) -> None:
-        """The worker has taken a job."""
+        """Notes that the worker has taken a job."""
         self._job_id = job_id
         self._began = time.monotonic()
         self._write(0, job_id)
 
     def horse(self, pid: int) -> None:
-        """The worker has forked a horse for its job."""
+        """Notes the work horse that runs the job."""
         self._write(pid, self._job_id)
 
     def end(self) -> None:
-        """The worker has no job any more."""
+        """Notes that the worker has no job any more."""
         if self._job_id:
             ended, seconds = self.done
             seconds += time.monotonic() - self._began
@@ -52,11 +53,11 @@ class Slot:
         self._write(0, "")
 
     def pause(self, paused: bool) -> None:
-        """The worker takes no job, or takes jobs again."""
+        """Notes that the worker takes no job, or takes jobs again."""
         _PAUSED.pack_into(self._slab, self._offset + _PAUSED_AT, paused)
 
     def clear(self) -> None:
-        """Makes the slot a new worker's."""
+        """Empties the slot for a new worker."""
         self._slab[self._offset : self._offset + _SIZE] = bytes(_SIZE)
         self._job_id = ""
 
@@ -70,15 +71,17 @@ class Slot:
 
     @property
     def busy(self) -> bool:
+        """Whether the worker runs a job."""
         return bool(self._read()[1])
 
     @property
     def paused(self) -> bool:
+        """Whether the worker takes no job until CONT."""
         return bool(_PAUSED.unpack_from(self._slab, self._offset + _PAUSED_AT)[0])
 
     @property
     def done(self) -> tuple[int, float]:
-        """How many jobs of the worker have ended, and for how many seconds they ran together."""
+        """How many jobs of the worker have ended, and the seconds that they ran, all together."""
         ended, seconds = _DONE.unpack_from(self._slab, self._offset + _DONE_AT)
         return ended, seconds
 
@@ -99,14 +102,15 @@ _SPARE = 16
 class Scoreboard:
     """Hands out slots; grows by a page at a time and never shrinks.
 
-    A slot that comes back goes to the end of the line, and some are always kept spare: a horse that
-    was forked in its worker's last moment may write to the old slot once more.
+    A slot that is given back goes to the end of the queue, and some are always kept spare. A work
+    horse that was forked in its worker's last moment may write to the old slot once more.
     """
 
     def __init__(self) -> None:
         self._free: deque[Slot] = deque()
 
     def acquire(self) -> Slot:
+        """An empty slot."""
         if len(self._free) <= _SPARE:
             slab = mmap.mmap(-1, _SLAB)  # anonymous and shared: forked workers write to the same
             self._free += [Slot(slab, at) for at in range(0, _SLAB, _SIZE)]
@@ -115,4 +119,5 @@ class Scoreboard:
         return slot
 
     def release(self, slot: Slot) -> None:
+        """Takes a slot back whose worker is gone."""
         self._free.append(slot)

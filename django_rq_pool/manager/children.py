@@ -26,10 +26,10 @@ from .spawner import Spawner
 logger = logging.getLogger("django_rq_pool")
 
 _HOW = {Stop.GRACEFUL: signal.SIGQUIT, Stop.IMMEDIATE: signal.SIGINT, Stop.KILL: signal.SIGKILL}
-"""Never TERM, whose meaning the user may change."""
+"""The signal for each stage; never TERM, because the user may change what it means."""
 
 _RECOVERY_RETRY = 1.0
-"""Seconds until a fork for a recovery process is tried again."""
+"""Seconds until the fork of a recovery process is tried again."""
 
 
 class Children:
@@ -40,7 +40,7 @@ class Children:
         burst: a worker that leaves by itself has finished, and is not replaced.
 
     Attributes:
-        roster: who lives, and what is still to be done for the dead.
+        roster: the live processes, and the dead workers that are still to be recovered.
         backoffs: how long each group waits after failures, by its name.
     """
 
@@ -63,7 +63,8 @@ class Children:
         return {pid for pid, assignment in self._assignments.items() if assignment.slot.busy}
 
     def fails_to_boot(self) -> bool:
-        """Whether a worker of any group has died before it was ready, and none was since."""
+        """Whether a worker of any group died before it was ready, and none has become ready
+        since."""
         return any(backoff.boot_failures for backoff in self.backoffs.values())
 
     def worker_stats(self, groups: Iterable[QueueGroup]) -> WorkerStats:
@@ -89,7 +90,14 @@ class Children:
     # Forking and asking
 
     def fork(self, group: QueueGroup, number: int, *, generation: int, paused: bool) -> None:
-        """Forks a worker of a group, or has the group wait if the system cannot."""
+        """Forks a worker, or delays the group's next fork if the system cannot.
+
+        Args:
+            group: its queue group.
+            number: its place in the group, from 1.
+            generation: which generation of the group it belongs to.
+            paused: it takes no job until CONT.
+        """
         now = processes.monotonic()
         if now < self._backoff(group.name).not_before:
             return  # the fork before this one has just failed
@@ -113,7 +121,7 @@ class Children:
         logger.info("worker %d of %s ready", record.pid, record.group)
 
     def act(self, action: Action) -> None:
-        """Carries out an action that concerns a process there is, or was."""
+        """Carries out an action of the plan that is no fork of a worker."""
         if isinstance(action, StopWorker):
             self._ask(action.pid, action.stop)
         elif isinstance(action, Recover):
@@ -160,7 +168,7 @@ class Children:
     def _stop_recovery(self, pid: int, stop: Stop) -> None:
         recovery = self.roster.recoveries[pid]
         if stop is Stop.KILL:
-            logger.warning("worker %s is not accounted for; the next pool will", recovery.name)
+            logger.warning("worker %s is not recovered; the next pool does it", recovery.name)
         self.roster.recoveries[pid] = replace(
             recovery, asked_at=processes.monotonic(), killed=stop is Stop.KILL
         )
@@ -201,7 +209,7 @@ class Children:
             f", running job {slot.job_id}" if slot.busy else "",
         )
         horse_pid = slot.horse_pid
-        if horse_pid and not self._entry_points(horse_pid):
+        if horse_pid and not self._is_alive(horse_pid):
             horse_pid = 0
         if horse_pid:
             self.roster.adopt(Orphan(horse_pid, record.group, slot.job_id))
@@ -215,9 +223,9 @@ class Children:
         self._spawner.forget(assignment)
         self._update_backoff(record, death, now)
 
-    def _entry_points(self, horse_pid: int) -> bool:
-        """Whether the horse of a dead worker lives on. Where orphans come to the manager, one that
-        is not its child has ended; elsewhere the first process of all collects it."""
+    def _is_alive(self, horse_pid: int) -> bool:
+        """Whether the work horse of a dead worker is still alive. Where the manager adopts orphans,
+        a process that is not its child has ended; elsewhere init collects it."""
         if self._adopts_orphans:
             return processes.is_our_child(horse_pid)
         return processes.exists(horse_pid)
@@ -235,8 +243,8 @@ class Children:
             if death.clean and self._burst:
                 self.roster.finished[record.group] += 1
         elif death.signum != signal.SIGKILL:
-            # SIGKILL comes from an operator or from the kernel's hunt for memory: the worker's
-            # code is not what failed.
+            # SIGKILL comes from an operator or from the kernel when memory is short: it is no sign
+            # that the worker's code is broken.
             backoff = backoff.died_quickly(record.forked_at, now, random.random())
             if backoff.not_before > now:
                 _log_delay(record.group, str(death), backoff.not_before - now)
@@ -252,7 +260,7 @@ def _log_delay(group: str, reason: str, delay: float) -> None:
 
 def _log_orphan_end(orphan: Orphan, how: str) -> None:
     logger.info(
-        "horse %d of %s, whose worker was gone, reaped: %s, job %s",
+        "horse %d of %s, which outlived its worker, reaped: %s, job %s",
         orphan.pid,
         orphan.group,
         how,
@@ -261,7 +269,7 @@ def _log_orphan_end(orphan: Orphan, how: str) -> None:
 
 
 def _cause(record: WorkerRecord, death: processes.Death) -> str:
-    """How a worker ended, in a sentence for the record of its job."""
+    """How a worker ended, as a sentence for the records of its jobs."""
     if record.stop is Stop.KILL:
         return f"Worker {record.name} was killed by its pool: it did not stop in time."
     if death.signum is None:

@@ -1,4 +1,4 @@
-"""The overview: the report on a pool that INFO asks for, as lines of text for people.
+"""Status report: the report on a pool that INFO asks for, as lines of text for people.
 
 Rule of the room: what is known comes in as arguments, lines come out.
 """
@@ -15,13 +15,13 @@ from ..planning.roster import Roster, WorkerRecord
 
 @dataclass(frozen=True)
 class Activity:
-    """What a worker is seen to do.
+    """What a worker does now.
 
     Attributes:
         job_id: the job that it runs, or an empty string.
         paused: whether it takes no job until CONT.
-        memory: bytes of memory that are its share (PSS) or, where that cannot be known, that it
-            has (RSS), its horse's left out; None when neither can be known.
+        memory: bytes of memory that are its share (PSS), without its work horse; None where the
+            system does not tell.
     """
 
     job_id: str
@@ -36,19 +36,19 @@ def status_report(
     backoffs: Mapping[str, Backoff],
     activities: Mapping[int, Activity],
     reasons: Mapping[str, str],
-    troubles_of: Callable[[str], Iterable[str]],
+    incidents_of: Callable[[str], Iterable[str]],
     now: float,
 ) -> list[str]:
     """Describes a pool.
 
     Args:
         title: the first line.
-        wanted: for each queue group. One that is wanted no more and has workers is shown too.
+        wanted: for each queue group. A group that is not wanted and has workers is shown too.
         roster: the live processes.
         backoffs: by group name.
         activities: of the workers, by pid.
         reasons: why the count of a group is what it is, by name, where that changes by itself.
-        troubles_of: what a group suffers from, by name, a line for each.
+        incidents_of: what is wrong with a group, by name, a line for each.
         now: the manager's monotonic clock, seconds.
     """
     counts = {want.group: want.workers for want in wanted}
@@ -66,7 +66,7 @@ def status_report(
         if name in reasons:
             line += f" ({reasons[name]})"
         lines.append(line)
-        lines += (f"    {trouble}" for trouble in troubles_of(name))
+        lines += (f"    {incident}" for incident in incidents_of(name))
         lines += (_line(record, activities[record.pid], now) for record in records)
     for orphan in roster.orphans.values():
         lines.append(f"  horse {orphan.pid} of {orphan.group} outlives its worker: {orphan.job_id}")
@@ -91,7 +91,7 @@ def _line(record: WorkerRecord, activity: Activity, now: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """A length of time in the two largest units that it fills."""
+    """A length of time, given in seconds, in its two largest units."""
     minutes, second = divmod(int(seconds), 60)
     hours, minute = divmod(minutes, 60)
     days, hour = divmod(hours, 24)

@@ -1,7 +1,7 @@
-"""Audit: what the manager holds that a fork does not take along, or would share.
+"""Fork audit: finds threads and sockets of the manager that forked workers would miss or share.
 
-Rule of the room: it finds and tells, each finding with what to do about it, and changes nothing.
-What is known to bear a fork is no finding: a warning that nobody can act on is noise.
+Rule of the room: it reports, each finding with what to do about it, and changes nothing. What is
+known to survive a fork is no finding: a warning that nobody can act on is noise.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ _TASKS = Path("/proc/self/task")
 _DESCRIPTORS = Path("/dev/fd")
 """This process's, on Linux and macOS alike."""
 
-_BEARS_FORKS = "jemalloc_bg_thd"
-"""What the kernel calls jemalloc's thread (pyarrow brings one): its own fork handlers see to it."""
+_SURVIVES_FORKS = "jemalloc_bg_thd"
+"""What the kernel calls jemalloc's thread (pyarrow brings one): its own fork handlers restart
+it."""
 
 
 class ForkError(StartError):
-    """This process holds what must not be forked; the text says what."""
+    """This process holds what must not be forked, and ``strict_fork`` is set; the text says
+    what."""
 
 
 def audit() -> tuple[str, ...]:
@@ -47,7 +49,7 @@ def _threads() -> Iterator[str]:
     python, native = _python_threads(), _native_threads()
     if python or native:
         # Libraries such as OpenBLAS, which numpy brings, stop their threads before any fork and
-        # start others when they need them. What a fork leaves running is what does not bear one.
+        # start others when they need them. A finding is what a fork leaves running.
         with contextlib.suppress(OSError):
             processes.rehearse_fork()
         python = {tid: text for tid, text in _python_threads().items() if tid in python}
@@ -92,7 +94,7 @@ def _native_threads() -> dict[int, str]:
         for task in _TASKS.iterdir():
             with contextlib.suppress(OSError):  # it has ended
                 name = (task / "comm").read_text().rstrip("\n")
-                if int(task.name) not in known and name != _BEARS_FORKS:
+                if int(task.name) not in known and name != _SURVIVES_FORKS:
                     found[int(task.name)] = name
     return found
 

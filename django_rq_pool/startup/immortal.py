@@ -1,16 +1,16 @@
-"""Immortal: definitions whose reference counts nobody writes, so that their pages stay shared.
+"""Immortal: definitions whose reference counts are never written, so that their pages stay shared.
 
 Rule of the room: the one place that writes to the interpreter's memory. It does so before the first
-fork, where the interpreter is one that it knows, and to definitions only: classes, functions and
-modules, with the code, the constants and the tables that they hold for as long as they live.
+fork, only in interpreters that it knows, and only to definitions: classes, functions and modules,
+with the code, the constants and the tables that they hold as long as they exist.
 
-A worker that runs a function counts references to it, to its code and constants, to the classes of
-what it makes: each count stands in the image, and each page of it that is written to is copied. For
-an immortal object CPython counts nothing (PEP 683, since 3.12); None is one, and the free-threaded
+A worker that runs a function counts references to it, to its code and constants, and to the classes
+of the objects that it makes. Each count is stored in the image, and writing it copies the page. For
+an immortal object CPython counts nothing (PEP 683, since 3.12). None is one, and the free-threaded
 build of 3.13 makes its definitions immortal for another reason. Cinder, Instagram's CPython, does
-so before it forks, to everything in its heap (``immortalize_heap``). Here data keeps its counts:
-what holds a connection or a file, or is large, must go when nobody needs it any more. Functions
-that enclose something count as data, and so does text, of which the interpreter keeps a table.
+this to its whole heap before it forks (``immortalize_heap``). Here data keeps its counts, because
+an object that holds a connection or a file, or is large, must go when it is not needed any more.
+Functions with a closure count as data, and so does text, which the interpreter keeps in a table.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ _DEFINITIONS = (
 def make_definitions_immortal() -> int:
     """Makes every definition immortal that the garbage collector tracks, with its parts.
 
-    Nothing else about them changes; but they are never freed, not even one that nothing refers to
-    any more. To be called when what workers share has been imported, and is not frozen yet.
+    Nothing else about them changes, except that they are never freed. To be called when everything
+    that workers share has been imported, and is not frozen yet.
 
     Returns:
-        How many objects that were, each as often as it was met; 0 where it cannot be done.
+        The number of objects, counting an object again each time it was met; 0 where this
+        interpreter is not known.
     """
     if not can_be_done():
         return 0
@@ -60,7 +61,7 @@ def make_definitions_immortal() -> int:
     wrappers = [each for kind in _WRAPPERS for each in by_kind[id(kind)]]
     functions = by_kind[id(types.FunctionType)]
     codes = [function.__code__ for function in functions]
-    # What is bound to data, or encloses some, must go with it.
+    # A function that is bound to data, or has some in its closure, must be freed with it.
     by_kind[id(types.FunctionType)] = [each for each in functions if each.__closure__ is None]
     by_kind[id(types.BuiltinFunctionType)] = [
         each
@@ -78,9 +79,9 @@ def make_definitions_immortal() -> int:
 
 
 def can_be_done() -> bool:
-    """Whether this interpreter is known, its counts stand where they are looked for, and None's
-    says that it is immortal: not so in a free-threaded build. One for debugging checks more than
-    can be promised."""
+    """Whether this interpreter is known: its counts are where they are looked for, and that of None
+    says that it is immortal. That is not so in a free-threaded build. A debug build checks counts
+    in ways that an immortal object does not pass."""
     if sys.implementation.name != "cpython" or sys.version_info[:2] not in _KNOWN_VERSIONS:
         return False
     if hasattr(sys, "gettotalrefcount"):
@@ -94,8 +95,8 @@ def can_be_done() -> bool:
 
 
 def _by_kind(kinds: Iterable[type], objects: list[Any]) -> dict[int, list[Any]]:
-    """The objects of each of these classes, by its id, without those of classes derived from it. A
-    class may not be hashable: its metaclass says."""
+    """The objects of each of these classes, by the id of the class, without those of subclasses. A
+    class need not be hashable: its metaclass decides that."""
     by_kind: dict[int, list[Any]] = {id(kind): [] for kind in kinds}
     for each in objects:
         same = by_kind.get(id(type(each)))
@@ -105,7 +106,7 @@ def _by_kind(kinds: Iterable[type], objects: list[Any]) -> dict[int, list[Any]]:
 
 
 def _metaclasses(base: type = type) -> Iterable[type]:
-    """A class whose instances are classes, and all that are derived from it."""
+    """A class whose instances are classes, and all its subclasses."""
     yield base
     derived: type
     for derived in type.__subclasses__(base):
@@ -120,7 +121,7 @@ def _make_immortal(objects: list[Any]) -> int:
 
 
 def _memory() -> memoryview:
-    """All memory of this process as words of 8 bytes, of which the first of each object is its
-    count. It is one view: ctypes tells audit hooks of each."""
+    """All memory of this process as words of 8 bytes. The first word of each object is its count.
+    It is one view, because ctypes reports each view to audit hooks."""
     words = ctypes.c_uint64 * (sys.maxsize // 8)
     return memoryview(words.from_address(0)).cast("B").cast("Q")

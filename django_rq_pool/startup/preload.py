@@ -1,4 +1,4 @@
-"""Preload: import once, in the manager, what jobs will import in every horse.
+"""Preload: imports once, in the manager, what jobs would import in every work horse.
 
 Rule of the room: all of it happens before the first fork, so that every worker shares the pages.
 """
@@ -6,7 +6,7 @@ Rule of the room: all of it happens before the first fork, so that every worker 
 from __future__ import annotations
 
 import ctypes
-import encodings.idna  # noqa: F401  # what a process's first connection to a host name imports
+import encodings.idna  # noqa: F401  # the first connection to a host name imports it
 import gc
 import importlib
 import logging
@@ -20,22 +20,21 @@ from .immortal import make_definitions_immortal
 logger = logging.getLogger("django_rq_pool")
 
 JOB_MODULES = ("tasks", "jobs")
-"""Modules of this name in an installed app hold jobs, as Django users have it."""
+"""Names of the modules of an installed app that hold jobs, by convention of Django users."""
 
 
 def import_jobs(modules: Iterable[str]) -> None:
     """Imports each installed app's job modules, then the given ones.
 
-    The garbage collector is off meanwhile: it looks at ever more objects, of which next to none is
-    garbage, for a fifth of the time that the imports take. `freeze_heap` collects afterwards, what
-    was imported here only: before, the collector had its turns.
+    The garbage collector is off meanwhile. It would look at ever more objects, hardly any of them
+    garbage, and take a fifth of the time of the imports. `freeze_heap` collects afterwards.
 
     Args:
         modules: dotted names, from the setting ``RQ_POOL_PRELOAD``.
 
     Raises:
-        Exception: whatever a module raises when it is imported. A module that is there and does
-            not import would fail every job in it, so the pool must not start.
+        Exception: whatever a module raises when it is imported. A module that exists and cannot be
+            imported would fail every job in it, so the pool must not start.
     """
     collects = gc.isenabled()
     gc.disable()
@@ -46,7 +45,9 @@ def import_jobs(modules: Iterable[str]) -> None:
             try:
                 importlib.import_module(module)
             except BaseException:
-                logger.error("%r cannot be imported, as RQ_POOL_PRELOAD asks; why:", module)
+                logger.error(
+                    "RQ_POOL_PRELOAD: %r cannot be imported; the traceback follows", module
+                )
                 raise
     finally:
         if collects:
@@ -54,20 +55,20 @@ def import_jobs(modules: Iterable[str]) -> None:
 
 
 def freeze_heap(*, immortal: bool) -> None:
-    """Collects the garbage once, then moves what is left out of the collector's sight.
+    """Collects the garbage once, then hides what is left from the collector.
 
-    A collection in a forked worker writes to every object it looks at, and each page it touches
-    stops being shared: some 20 MB a worker. Frozen objects are not looked at.
+    A collection in a forked worker writes to every object that it looks at, and each page that it
+    writes to is copied: some 20 MB for each worker. It does not look at frozen objects.
 
     Args:
-        immortal: make what can be made so immortal; see `immortal`.
+        immortal: make definitions immortal where the interpreter is known; see `immortal`.
     """
     gc.collect()
     if immortal:
-        gc.unfreeze()  # what is frozen already is not seen else
+        gc.unfreeze()  # frozen objects cannot be found
         make_definitions_immortal()
     gc.freeze()
-    fold_heap()
+    use_huge_pages()
 
 
 _HUGE_PAGE_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")
@@ -75,15 +76,16 @@ _MAPS = Path("/proc/self/maps")
 _MADV_COLLAPSE = 25
 
 
-def fold_heap() -> int:
-    """Has the system keep the heap in huge pages, as far as it can (Linux 6.1; see madvise(2)).
+def use_huge_pages() -> int:
+    """Has the system keep the heap in huge pages where it can (Linux 6.1; MADV_COLLAPSE in
+    madvise(2)).
 
-    A fork copies an entry for each page of the heap, and the end of the forked process takes them
-    back, for each job. A huge page has one entry instead of 512, and is cut up only where it is
+    For each job, a fork copies a table entry for each page of the heap, and the end of the work
+    horse removes them. A huge page has one entry instead of 512, and is split only where it is
     written to.
 
     Returns:
-        How many huge pages there are now.
+        The number of huge pages now.
     """
     try:
         size = int(_HUGE_PAGE_SIZE.read_text())
@@ -96,7 +98,7 @@ def fold_heap() -> int:
 
 
 def _heap(maps: str, size: int) -> Iterator[int]:
-    """The addresses of the pieces of this size and alignment that the heap consists of."""
+    """The addresses of the parts of the heap that have this size and alignment, in bytes."""
     for line in maps.splitlines():
         extent, rights, _, _, _, *name = line.split(maxsplit=5)
         if rights == "rw-p" and name in ([], ["[heap]"]):

@@ -1,8 +1,7 @@
-"""Others: the managers of older pools of this app, found by their titles.
+"""Discovery: finds the managers of other pools by their process titles.
 
-Rule of the room: a process counts only if it is this user's, sees the same pids, has the title at
-the very start of its command line and began before this one; a signal goes to that very process or
-to none.
+Rule of the room: a process counts only if it is this user's, is in the same pid namespace, and has
+the title at the very start of its command line. A signal goes to that very process or to none.
 """
 
 from __future__ import annotations
@@ -23,12 +22,17 @@ _TITLE = "rqpool-manager["
 
 
 def title(name: str, text: str) -> str:
-    """The title of the manager of a pool of this name; the others are found by it."""
+    """The process title of a manager, by which other pools find it.
+
+    Args:
+        name: the name of the pool.
+        text: what the manager is doing.
+    """
     return f"{_TITLE}{name}]: {text}"
 
 
 def is_manager(pid: int) -> bool:
-    """Whether the process with this pid lives and is the manager of a pool, whatever its name."""
+    """Whether the process with this pid is alive and the manager of a pool of any name."""
     try:
         shown = _title_of(psutil.Process(pid))
     except (psutil.Error, ValueError):  # no pid is negative
@@ -40,7 +44,7 @@ class RunningManager:
     """The manager of another pool. Open until `close`.
 
     Args:
-        process: the manager; its identity was taken when this object of psutil's was made.
+        process: the manager, as psutil has identified it by pid and start time.
         name: the name of its pool.
     """
 
@@ -48,8 +52,8 @@ class RunningManager:
         self.pid = process.pid
         self._process = process
         self._name = name
-        # Whoever has this pid later, the descriptor stays with the process that it was opened
-        # for; `is_it` tells whether that was the one.
+        # Another process may get this pid later. The descriptor stays with the process for which
+        # it was opened; `is_it` tells whether that was the right one.
         self._pidfd = _open_pidfd(process.pid)
 
     def __repr__(self) -> str:
@@ -82,7 +86,7 @@ class RunningManager:
             return False
         except (PermissionError, psutil.AccessDenied) as error:
             logger.warning(
-                "manager %d of another pool %s cannot be sent %s: %s",
+                "manager %d of pool %s: cannot send %s: %s",
                 self.pid,
                 self._name,
                 signum.name,
@@ -92,8 +96,8 @@ class RunningManager:
         return True
 
     def fileno(self) -> int | None:
-        """A descriptor that poll finds readable once the manager has ended; None where the system
-        has none: ask `is_gone` now and then."""
+        """A descriptor that is readable once the manager has ended; None where the system has no
+        such thing: `is_gone` must be asked from time to time then."""
         return self._pidfd
 
     def is_gone(self) -> bool:
@@ -109,7 +113,7 @@ class RunningManager:
             return True
 
     def close(self) -> None:
-        """Gives the descriptor back."""
+        """Closes the descriptor."""
         if self._pidfd is not None:
             os.close(self._pidfd)
             self._pidfd = None
@@ -118,16 +122,16 @@ class RunningManager:
 def find_older(name: str) -> list[RunningManager]:
     """Finds the managers of the pools of this name that are older than this process.
 
-    They are this user's, on this host, in the same pid namespace (a container's are seen from the
-    host, and are another's), whatever directory they run in. Of two that the system started in
-    the same instant, the one with the lower pid is the older, so that of two processes that look
-    for each other exactly one finds the other.
+    They are this user's, on this host and in the same pid namespace, in whatever directory they
+    run. (The processes of a container are visible from the host, and belong to another pool.) Of
+    two managers that started in the same instant, the one with the lower pid is the older. So of
+    two processes that look for each other, exactly one finds the other.
 
     Args:
         name: the name of the pool.
 
     Returns:
-        The oldest first; each is to be closed.
+        The oldest first; the caller closes each.
     """
     age = _age(psutil.Process())
     found = []
@@ -141,10 +145,10 @@ def find_older(name: str) -> list[RunningManager]:
 
 
 def has_younger(name: str) -> bool:
-    """Whether a pool of this name is younger than this process and in the same control group, and
-    so replaces it for whoever supervises both; see `find_older`."""
+    """Whether a pool of this name is younger than this process and in the same control group, so
+    that it replaces this one for their supervisor; see `find_older`."""
     here = psutil.Process()
-    own = set(here.children())  # a worker has the manager's title until it gives itself its own
+    own = set(here.children())  # a new worker has the manager's title until it sets its own
     return any(
         _age(process) > _age(here) and _control_group(process.pid) == _control_group("self")
         for process in _managers(name)
@@ -170,7 +174,7 @@ def _managers(name: str) -> Iterator[psutil.Process]:
             ):
                 process.create_time()  # psutil remembers it, even when the process has ended
                 yield process
-        except psutil.Error:  # it has ended meanwhile, or hides itself
+        except psutil.Error:  # it has ended meanwhile, or is not visible
             continue
 
 
@@ -190,7 +194,7 @@ def _sees_our_pids(pid: int) -> bool:
     try:
         theirs, ours = (Path(f"/proc/{process}/ns/pid").stat() for process in (pid, "self"))
         return os.path.samestat(theirs, ours)
-    except OSError:  # it has ended, or the system does not let us look: then it is not ours
+    except OSError:  # it has ended, or the system does not let us look: it is not ours
         return False
 
 

@@ -1,8 +1,8 @@
-"""Handover: how many workers a pool and the one that takes over from it may have meanwhile.
+"""Handover: how many workers two pools may have while one takes over from the other.
 
-Rule of the room: arithmetic on counts. Step by step, for each queue group, the new pool and the
-older ones have at most one worker more together than the larger of their counts, and never fewer
-that are ready.
+Rule of the room: arithmetic on counts. For each queue group, the new pool and the older ones
+together have at most one worker more than the larger of their counts, and never fewer that are
+ready.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import replace
 from ..config.groups import Counts
 
 Workers = Mapping[str, int]
-"""How many, by queue group."""
+"""How many workers, by the name of the queue group."""
 
 
 def starting_counts(wanted: Counts, have: Workers) -> Counts:
-    """The counts with which a pool begins that takes over from another: groups that are scaled
-    begin with the workers that they have there, within their bounds and the pool's limit. A deploy
-    under load would begin with a minimum of workers else.
+    """The counts with which a pool begins that takes over from another.
+
+    A group with bounds begins with the number of workers that it has in the older pool, within its
+    bounds and the pool's limit. Otherwise a deploy under load would begin with the minimum.
 
     Args:
         wanted: the new pool's counts as they were loaded.

@@ -60,8 +60,8 @@ class ExecutionMixin(RegistrationMixin):
     # In the worker
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Shows the job on the scoreboard while it runs. What RQ does when Redis goes away around
-        a job is to leave, with the job in hand; here the worker waits and settles it."""
+        """Shows the job on the scoreboard while it runs. When Redis goes away around a job, RQ's
+        worker leaves with the job in hand; here it waits for Redis and settles the job."""
         self._link.slot.begin(job.id)
         self._cut_short = ""
         try:
@@ -86,8 +86,8 @@ class ExecutionMixin(RegistrationMixin):
             return
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """RQ's worker leaves when a heartbeat does not get through, and sends its three commands
-        one by one."""
+        """RQ's worker leaves when a heartbeat fails, and sends its three commands one by one. Here
+        a failure is logged, and the commands take one round trip."""
         try:
             if pipeline is not None:
                 super().heartbeat(timeout, pipeline)
@@ -99,17 +99,17 @@ class ExecutionMixin(RegistrationMixin):
             self.log.warning("Worker %s: heartbeat: %s", self.name, error)
 
     def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
-        """RQ's worker leaves its running horse alone when a heartbeat does not get through."""
+        """RQ's worker leaves its running work horse behind when a heartbeat fails; here that is
+        logged."""
         try:
             super().maintain_heartbeats(job, execution)
         except UNREACHABLE as error:
             self.log.warning("Worker %s: heartbeat of job %s: %s", self.name, job.id, error)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """RQ's horse inherits the worker's database connections, and what the worker has not yet
-        written to its standard streams. And only the horse makes itself leader of its process
-        group, so that `kill_horse` right after the fork would take the worker's group for the
-        horse's."""
+        """RQ's work horse inherits the worker's database connections, and the text that the worker
+        has not yet written to its standard streams. And only the horse makes itself the leader of a
+        process group, so that `kill_horse` right after the fork would kill the worker's group."""
         close_connections()
         processes.flush_output()
         super().fork_work_horse(job, queue)
@@ -117,15 +117,16 @@ class ExecutionMixin(RegistrationMixin):
         self._link.slot.horse(self.horse_pid)
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        """RQ asks for the horse's process group: just after the fork that is its worker's."""
+        """RQ kills the process group that the horse is in, which is its worker's just after the
+        fork. Here it is the group that the horse leads."""
         if self.horse_pid:
             processes.signal_process_group(self.horse_pid, sig)
             processes.send(self.horse_pid, sig)
 
     def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
-        """RQ blocks in wait4, where no signal is heeded and a vanished manager is not noticed. It
-        is interrupted for heartbeats by an alarm whose handler raises out of whatever runs; here
-        the same exception comes before that."""
+        """RQ blocks in wait4, where it handles no signal and does not notice that the manager is
+        gone. For heartbeats it is interrupted by an alarm whose handler raises an exception
+        wherever the worker is; here the same exception is raised in time before that."""
         if not self.horse_pid:
             return super().wait_for_horse()
         heartbeat_at = time.monotonic() + 0.9 * self.job_monitoring_interval
@@ -148,7 +149,8 @@ class ExecutionMixin(RegistrationMixin):
             self._link.wait([], min(heartbeat_at, self._kill_horse_at or heartbeat_at) - now)
 
     def _end_horse(self) -> float:
-        """Begins to end the running job; returns when to kill what is left of it."""
+        """Begins to end the running job. Returns when to kill what is left of it, on the monotonic
+        clock."""
         asked = "to stop immediately" if self._link.immediately else "by USR1 to end the job"
         self._cut_short = f"Worker {self.name} was asked {asked}."
         self._link.end_job = False
@@ -159,7 +161,7 @@ class ExecutionMixin(RegistrationMixin):
         return time.monotonic() + grace
 
     def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
-        """Notes that the failure which RQ records next is not the job's own."""
+        """Notes that the failure which RQ records next is not the job's own fault."""
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)
         started, limit = job.started_at, job.timeout or -1
         overdue = started and limit > 0 and (utc_now() - started).total_seconds() > limit
@@ -169,8 +171,8 @@ class ExecutionMixin(RegistrationMixin):
     # In the horse
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
-        """A horse whose worker died before it was on the scoreboard is known to nobody, and its job
-        is given to another: it must not begin. One that is on it is waited for."""
+        """A work horse that notes itself on the scoreboard is waited for. If its worker died before
+        that, nobody knows of it and its job is given to another worker: it must not begin."""
         worker_pid = self.pid
         self._link.become_horse()
         if os.getppid() != worker_pid:
@@ -180,17 +182,17 @@ class ExecutionMixin(RegistrationMixin):
         super().main_work_horse(job, queue)
 
     def _release_redis(self) -> None:
-        """Closes the horse's copies of its worker's connections to Redis. redis-py uses none of
-        them after a fork; but the server would not notice, while the horse lives, that the worker
-        is gone, and would go on sending to it."""
+        """Closes the horse's copies of its worker's connections to Redis. redis-py does not use
+        them after a fork. But while they are open the server does not notice that the worker is
+        gone, and goes on sending to it."""
         for client in (self.connection, *(queue.connection for queue in self.queues)):
             for kept in ("_available_connections", "_in_use_connections", "_connections"):
                 for connection in tuple(getattr(client.connection_pool, kept, ())):
                     connection.disconnect()
 
     def setup_work_horse_signals(self) -> None:
-        """RQ lets TERM kill a horse, so that a signal to a whole group or container fails jobs
-        behind the worker's back. `ManagerLink.become_horse` has set the signals."""
+        """RQ lets TERM kill a work horse, so that a signal to a whole process group or container
+        fails jobs without their worker. `ManagerLink.become_horse` has set the signals."""
         if self._link.stop_rules.term_child is not None:
             signal.signal(signal.SIGTERM, self._raise_in_job)
 
@@ -201,8 +203,8 @@ class ExecutionMixin(RegistrationMixin):
         raise TermException(self._cut_short)
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
-        """RQ's horse leaves by ``os._exit``: what a job prints into a file or a pipe is lost. And
-        RQ's `SimpleWorker` keeps a database connection that is broken."""
+        """RQ's work horse leaves by ``os._exit``, so that text which a job prints into a file or a
+        pipe is lost. And RQ's `SimpleWorker` keeps a database connection that is broken."""
         renew_connections()
         if self._import_tracker is not None:
             self._import_tracker.begin()
@@ -215,8 +217,8 @@ class ExecutionMixin(RegistrationMixin):
             processes.flush_output()
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
-        """As RQ's, but the job leaves this worker's in-flight list (instead of RQ's intermediate
-        queue) in the very transaction that makes it a started one."""
+        """Does what RQ does, except that the job leaves this worker's in-flight list (instead of
+        RQ's intermediate queue), and in the same transaction that makes it a started job."""
 
         def prepare() -> None:
             with self.connection.pipeline() as pipeline:
@@ -232,14 +234,14 @@ class ExecutionMixin(RegistrationMixin):
         self.procline(f"Processing {job.func_name} from {job.origin} since {time.time()}")
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
-        """Insists; see `_retry_while_unavailable`."""
+        """Retries while Redis is away."""
         write = super().handle_execution_ended
         self._retry_while_unavailable(lambda: write(job, queue, heartbeat_ttl))
 
     def handle_job_success(
         self, job: Job, queue: Queue, started_job_registry: Any, execution: Execution
     ) -> None:
-        """Insists: what RQ cannot write then is a job that ran and counts as failed."""
+        """Retries while Redis is away: for RQ, a job whose success cannot be written has failed."""
         write = super().handle_job_success
         self._retry_while_unavailable(
             lambda: write(job, queue, started_job_registry, execution), execution
@@ -248,7 +250,7 @@ class ExecutionMixin(RegistrationMixin):
     def handle_job_retry(
         self, job: Job, queue: Queue, retry: Any, started_job_registry: Any, execution: Execution
     ) -> None:
-        """Insists, as for a success."""
+        """Retries while Redis is away, as for a success."""
         write = super().handle_job_retry
         self._retry_while_unavailable(
             lambda: write(job, queue, retry, started_job_registry, execution), execution
@@ -262,9 +264,9 @@ class ExecutionMixin(RegistrationMixin):
         exc_string: str = "",
         execution: Execution | None = None,
     ) -> None:
-        """Insists, gives the reason if the pool is it, and puts a job back that was cut short if
-        its group says so. RQ logs an error of Redis and forgets the job; and it fails a job again
-        whose horse ended just after it had settled it by a retry."""
+        """Retries while Redis is away, adds the reason if the pool cut the job short, and requeues
+        such a job if its group says so. RQ logs an error of Redis and forgets the job; and it fails
+        a job again whose work horse ended just after settling it by a retry."""
         reason, self._cut_short = self._cut_short, ""
         if (
             execution is not None
@@ -313,26 +315,26 @@ class ExecutionMixin(RegistrationMixin):
     def _retry_while_unavailable(
         self, write: Callable[[], Outcome], execution: Execution | None = None
     ) -> Outcome | None:
-        """Repeats what must be written, or known, until Redis is back.
+        """Repeats a command that must succeed until Redis is back.
 
         Args:
-            write: writes it in one transaction.
-            execution: what the transaction settles, if it does: when an answer was lost with the
-                connection, it tells whether the transaction was carried out.
+            write: sends it, in one transaction.
+            execution: what the transaction settles, or None. When an answer was lost with the
+                connection, it shows whether the transaction was carried out.
 
         Returns:
-            What ``write`` returns; None when it turns out to have been carried out before.
+            What ``write`` returns; None when the transaction had been carried out before.
         """
-        told = False
+        logged = False
         while True:
             try:
-                if told and execution is not None and not self._settler.held.is_open(execution):
+                if logged and execution is not None and not self._settler.held.is_open(execution):
                     return None
                 return write()
             except UNREACHABLE as error:
-                if not told:
+                if not logged:
                     self.log.error("Worker %s: %s; trying until Redis is back", self.name, error)
-                told = True
+                logged = True
                 if self.is_horse:
                     processes.pause(REDIS_RETRY)
                 elif not self._link.await_redis():

@@ -23,8 +23,8 @@ from ..ledger.held import Fetched, HeldJobs
 logger = logging.getLogger("django_rq_pool")
 
 Wait = Callable[[list[int], float], set[int]]
-"""Waits on descriptors for so many seconds; returns the readable ones, or none when there is
-something else to heed, such as a signal."""
+"""Waits on descriptors for so many seconds. Returns the readable ones; none when something else
+ended the wait, such as a signal."""
 
 _TAKE = """
 local left = redis.call('LINDEX', KEYS[#KEYS], 0)
@@ -83,8 +83,9 @@ class Fetcher:
     def take(self, queue_keys: Sequence[str]) -> Fetched | None:
         """Takes the first job that waits, the first queue first, without waiting for one.
 
-        One that stands in the in-flight list already comes before: redis-py repeats a command whose
-        answer was lost, and what the first one took must not be forgotten.
+        A job that is already in the in-flight list comes before those in the queues. redis-py
+        repeats a command whose answer was lost, and the job that the first one took must not be
+        forgotten.
         """
         self._unblock_abandoned()
         found = self._take(keys=[*queue_keys, self._in_flight])
@@ -93,8 +94,12 @@ class Fetcher:
     def wait(self, queue_keys: Sequence[str], seconds: float) -> Fetched | None:
         """Waits for a job on any of the queues.
 
+        Args:
+            queue_keys: keys of the queues, the most important first.
+            seconds: how long at most.
+
         Returns:
-            The job, or None when time is up or the wait was interrupted; nothing is taken then.
+            The job; None when time is up or something interrupted the wait. Nothing is taken then.
         """
         if self._can_block is None:
             self._can_block = self._may_unblock()

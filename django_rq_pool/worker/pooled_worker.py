@@ -33,12 +33,13 @@ class PooledWorker(ExecutionMixin):
     # Stopping and pausing
 
     def _install_signal_handlers(self) -> None:
-        """RQ's handlers raise out of whatever runs, with a job in hand perhaps: it would be lost.
-        The manager link catches the signals, and the worker handles them where it waits."""
+        """RQ's handlers raise an exception wherever the worker is. A job that it has just taken
+        would be lost. Here the manager link catches the signals, and the worker handles them where
+        it waits."""
 
     def handle_payload(self, message: Any) -> None:
-        """RQ's remote ``shutdown`` sends SIGINT to its own process, which means an immediate stop
-        here; it stays graceful. This runs in RQ's subscription thread."""
+        """RQ's remote ``shutdown`` command sends SIGINT to its own process. Here that would be an
+        immediate stop, so it sends SIGQUIT and stays graceful. Runs in RQ's subscription thread."""
         if b'"shutdown"' in message["data"]:
             self.log.info("Worker %s: shutdown command received", self.name)
             os.kill(os.getpid(), signal.SIGQUIT)
@@ -46,12 +47,12 @@ class PooledWorker(ExecutionMixin):
             super().handle_payload(message)
 
     def unsubscribe(self) -> None:
-        """RQ ends its subscription thread and waits for it, up to a second. The process is about to
-        end, and with it the thread and its socket."""
+        """RQ ends its subscription thread and waits for it, up to a second. Here it just goes with
+        the process, which is about to end."""
 
     def check_for_suspension(self, burst: bool) -> None:
-        """The first thing in each turn of RQ's loop: the place to heed a stop, no job being in
-        hand. RQ sleeps while it is suspended and would not notice one, nor that Redis went."""
+        """RQ calls this first in each turn of its loop, without a job in hand: the place to stop.
+        RQ sleeps while it is suspended, and would notice neither a stop nor that Redis is away."""
         self._link.report_ready()
         shown = False
         while True:
@@ -81,7 +82,7 @@ class PooledWorker(ExecutionMixin):
         return self._link.stopping
 
     def run_maintenance_tasks(self) -> None:
-        """As RQ's, which logs whatever goes wrong and leaves as if its work were done."""
+        """Does what RQ does, and notes errors: RQ logs them and leaves as if its work were done."""
         with self.noting_crashes():
             super().run_maintenance_tasks()
 
@@ -90,13 +91,13 @@ class PooledWorker(ExecutionMixin):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """RQ logs whatever goes wrong and leaves as if its work were done."""
+        """Notes errors: RQ logs them and leaves as if its work were done."""
         with self.noting_crashes():
             return self._take(timeout, max_idle_time)
 
     def _take(self, timeout: int | None, max_idle_time: int | None) -> tuple[Job, Queue] | None:
-        """RQ pops with BLPOP, which leaves a job nowhere if the worker dies then, blocks where no
-        signal is heeded, and backs off up to a minute when Redis is away."""
+        """Takes a job. RQ pops with BLPOP, which loses the job if the worker dies then; it blocks
+        where no signal is handled, and backs off up to a minute when Redis is away."""
         idle_until = None if max_idle_time is None else time.monotonic() + max_idle_time
         self.procline("Listening on " + ",".join(self.queue_names()))
         while True:
@@ -142,7 +143,7 @@ class PooledWorker(ExecutionMixin):
         return None
 
     def _with_queue(self, fetched: Fetched) -> Fetched:
-        """Looks up the queue of a job that came while Redis was lost."""
+        """Looks up the queue of a job that came while the connection was lost."""
         if fetched.queue_key:
             return fetched
         origin = self.connection.hget(self.job_class.key_for(fetched.job_id), "origin")
@@ -163,7 +164,7 @@ class PooledWorker(ExecutionMixin):
         except UNREACHABLE:
             raise
         except Exception:
-            # RQ's worker dies of it, and the job is nowhere. It would kill the next worker too.
+            # RQ's worker would die of it and the job be lost. Requeued, it would kill the next one.
             self.log.exception("Worker %s: cannot load job %s", self.name, fetched.job_id)
             self._settler.fail_unreadable(fetched)
             return None

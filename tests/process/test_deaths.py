@@ -65,7 +65,9 @@ def test_a_horse_that_outlives_its_worker_finishes_before_the_pool_quits(
     pool.expect("worker .* reaped", 2)
     valkey.rpush("orphan:open", 1)
     assert pool.wait() == 0
-    pool.expect(rf"horse {horse} of high, whose worker was gone, reaped: exit code 0, job {job.id}")
+    pool.expect(
+        rf"horse {horse} of high, which outlived its worker, reaped: exit code 0, job {job.id}"
+    )
     assert job.is_finished
 
 

@@ -50,7 +50,7 @@ def test_a_module_that_does_not_import_stops_the_start_with_its_traceback(start_
         "RQ_POOL_PRELOAD = ['broken']", "high=1", modules={"broken": "import no_such_module"}
     )
     assert pool.wait() == 1
-    assert "'broken' cannot be imported, as RQ_POOL_PRELOAD asks" in pool.text()
+    assert "RQ_POOL_PRELOAD: 'broken' cannot be imported" in pool.text()
     assert "Traceback" in pool.text()
     assert "No module named 'no_such_module'" in pool.text()
     assert "forked" not in pool.text()

@@ -296,7 +296,9 @@ def test_the_queues_of_a_group_must_be_of_one_class(folder):
 
 
 def test_without_being_told_a_pool_stops_immediately_on_term():
-    assert settings.configure(counts={"high": 1}).stop_rules == StopRules(TermPolicy.IMMEDIATE, None)
+    assert settings.configure(counts={"high": 1}).stop_rules == StopRules(
+        TermPolicy.IMMEDIATE, None
+    )
 
 
 @pytest.mark.parametrize("policy", list(TermPolicy))
