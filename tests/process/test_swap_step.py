@@ -169,7 +169,7 @@ def test_a_worker_that_cannot_boot_midway_gives_the_places_back(start):
     assert new.wait() == 1
     (new.cwd / "own.yml").write_text("high: {workers: 4, worker_class: pool_jobs.BootsTwice}")
     newer = start("--swap-step", "--config", str(new.cwd / "own.yml"))
-    newer.expect("workers cannot boot: the older pool gets back what it has given up")
+    newer.expect("workers cannot boot: the older pool gets its workers back")
     assert newer.wait() == 1
     old.expect("the newer pool is gone before it took over: forking the workers again")
     eventually(lambda: len(old.workers()) == 4)

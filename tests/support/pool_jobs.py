@@ -167,7 +167,7 @@ class Interrupted(Worker):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if kwargs["prepare_for_work"]:
+        if kwargs.get("prepare_for_work", True):
             self.number = client().incr("workers so far")
             self.waits_to_come = len(self.queues)
             self.left = mmap.mmap(-1, 8)  # counted by worker and horse together
@@ -279,7 +279,7 @@ class BootsTwice(Worker):
     """Boots for the first two workers, and not for those that follow."""
 
     def __init__(self, *args, **kwargs):
-        if kwargs["prepare_for_work"] and client().incr("boots") > 2:
+        if kwargs.get("prepare_for_work", True) and client().incr("boots") > 2:
             raise RuntimeError(THE_CAUSE)
         super().__init__(*args, **kwargs)
 
@@ -294,7 +294,7 @@ class CountsForks(Worker):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        if kwargs["prepare_for_work"]:
+        if kwargs.get("prepare_for_work", True):
             with Path(os.environ["FORKS"]).open("r+b") as stream:
                 self.forks = mmap.mmap(stream.fileno(), 8)
             os.register_at_fork(before=self.count)
