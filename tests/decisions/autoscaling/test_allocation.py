@@ -96,7 +96,7 @@ def least(made: dict[str, Request]) -> int:
     return sum(each.least for each in made.values())
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(made=requests(), more=st.integers(0, 60))
 def test_the_sum_stays_within_the_limit_and_nobody_gets_more_than_was_decided(made, more):
     room = least(made) + more
@@ -107,7 +107,7 @@ def test_the_sum_stays_within_the_limit_and_nobody_gets_more_than_was_decided(ma
         assert made[name].least <= decision.count <= made[name].decision.count
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(made=requests(), more=st.integers(0, 60))
 def test_live_workers_do_not_exceed_the_limit_because_of_it(made, more):
     room = least(made) + more

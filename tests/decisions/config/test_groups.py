@@ -695,7 +695,7 @@ def assert_sound(parsed: Counts, queues) -> None:
     }
 
 
-@settings(max_examples=150)
+@settings(max_examples=3 * settings.default.max_examples)
 @given(
     mapping=st.dictionaries(KEYS, ANYTHING, max_size=5) | ANYTHING,
     environment=st.none() | st.sampled_from(["prod", "high"]) | st.text(max_size=3),

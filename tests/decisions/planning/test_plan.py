@@ -282,23 +282,23 @@ def test_a_dead_worker_is_accounted_for_in_every_phase(phase):
     assert Recover(7) in actions(phase=phase, unrecovered={7: NOW})
 
 
-def test_accounting_that_could_not_be_forked_waits_for_its_time():
+def test_a_recovery_process_that_could_not_be_forked_waits_for_its_time():
     waiting = plan(unrecovered={7: NOW + 2.0})
     assert waiting == Plan((), due=NOW + 2.0, finished=False)
 
 
-def test_accountants_are_left_alone_while_the_pool_runs():
+def test_recovery_processes_are_left_alone_while_the_pool_runs():
     old = RecoveryProcess(60, "dead", asked_at=NOW - 1e6)
     assert plan(recoveries=(RecoveryProcess(61, "gone"), old)) == Plan((), due=None, finished=False)
 
 
 @pytest.mark.parametrize("phase", STOPPING)
-def test_a_stop_asks_each_accountant_once_to_give_up_where_redis_is_away(phase):
+def test_a_stop_asks_each_recovery_process_once_to_give_up_where_redis_is_away(phase):
     new, asked = RecoveryProcess(60, "new"), RecoveryProcess(61, "asked", asked_at=NOW - 0.1)
     assert actions(phase=phase, recoveries=(new, asked)) == [StopRecovery(60, Stop.GRACEFUL)]
 
 
-def test_an_immediate_stop_kills_an_accountant_after_the_grace_and_once():
+def test_an_immediate_stop_kills_a_recovery_process_after_the_grace_and_once():
     asked = RecoveryProcess(60, "dead", asked_at=NOW)
     over = NOW + IMMEDIATE_STOP_GRACE
     stopping = {"phase": Phase.TERMINATING, "recoveries": (asked,)}
@@ -309,13 +309,13 @@ def test_an_immediate_stop_kills_an_accountant_after_the_grace_and_once():
     assert after == Plan((), due=None, finished=False)
 
 
-def test_an_accountant_that_waits_for_an_orphan_is_not_killed():
+def test_a_recovery_process_that_waits_for_an_orphan_is_not_killed():
     asked = RecoveryProcess(60, "dead", asked_at=NOW - 100)
     orphan = Orphan(50, "high", "job", ended=True)
     assert actions(phase=Phase.TERMINATING, recoveries=(asked,), orphans=(orphan,)) == []
 
 
-def test_a_graceful_stop_never_kills_an_accountant():
+def test_a_graceful_stop_never_kills_a_recovery_process():
     asked = RecoveryProcess(60, "dead", asked_at=NOW - 1e6)
     waiting = plan(phase=Phase.QUITTING, recoveries=(asked,))
     assert waiting == Plan((), due=None, finished=False)
@@ -822,7 +822,7 @@ def test_a_stopped_pool_ends_and_leaves_nobody_behind(counts, population, seed, 
     assert len(pool.roster) == 0
 
 
-@settings(max_examples=25)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(counts=COUNTS.filter(any), population=POPULATION, seed=SEEDS)
 def test_an_immediate_stop_is_over_soon_after_the_grace(counts, population, seed):
     pool = world(counts, population, seed, calm_at=1e9)

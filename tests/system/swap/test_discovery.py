@@ -221,23 +221,6 @@ def test_a_manager_in_a_container_is_not_found_from_the_host(talk, tmp_path):
         contained.wait()
 
 
-def test_the_manager_of_a_real_pool_is_found_and_obeys(start_pool, talk):
-    pool = start_pool("high=1", "--name", NAME).expect_ready(1)
-    other_app = start_pool("high=1", "--name", f"{NAME}2").expect_ready(1)
-    finder = talk(FIND, NAME, title=SHOP)
-    finder.hear()
-    assert found_by(finder) == [pool.manager_pid]
-    assert is_manager(pool.manager_pid)
-    assert not any(is_manager(pid) for pid in pool.worker_pids())
-
-    other = RunningManager(psutil.Process(pool.manager_pid), NAME)
-    assert other.send(signal.SIGQUIT)
-    assert pool.wait() == 0
-    assert other.is_gone()
-    other.close()
-    assert other_app.stop() == 0
-
-
 def test_this_process_is_no_manager():
     assert not is_manager(os.getpid())
     assert not is_manager(-1)

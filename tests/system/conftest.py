@@ -1,0 +1,7 @@
+"""The test project's settings, for what asks Django."""
+
+from __future__ import annotations
+
+import django
+
+django.setup()
