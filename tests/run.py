@@ -1,9 +1,11 @@
 """Runs the tests, from a fresh clone, in a virtual environment of their own.
 
-    python3 tests/run.py [arguments of pytest, which runs in the root of the project]
+    python3 tests/run.py                          everything, two tests at a time
+    python3 tests/run.py decisions -k backoff     a floor, and more arguments of pytest
     python3 tests/run.py --lint
 
-`--lint` checks style, types and imports instead.
+The floors, the quickest first: decisions (nothing but a process), system (forks and files), redis
+(a server), pools (whole pools). pytest runs in the root of the project. `--lint` checks style, types and imports instead.
 """
 
 import os
@@ -15,6 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "testproject"))
 
 import venv_here  # noqa: E402
+
+FLOORS = ("decisions", "system", "redis", "pools")
+TAKE_A_WORD = ("-k", "-m")
+"""Options of pytest after which the name of a floor is a word like any other."""
 
 REQUIREMENTS = ("--editable", ".", "--group", "test", "--group", "lint")
 LINTERS = (
@@ -33,10 +39,19 @@ def main() -> int:
     os.chdir(str(ROOT))
     if "--lint" in arguments:
         return lint(python)
-    # Two at a time: process tests wait more than they compute. Arguments may want the output live.
-    arguments = arguments or ["-n", "2"]
     # This process becomes pytest, which alone shall have a Ctrl-C: it ends what its tests started.
-    os.execv(python, [python, "-m", "pytest", *arguments])  # noqa: S606 - a shell has no part here
+    command = [python, "-m", "pytest", *pytest_arguments(arguments)]
+    os.execv(python, command)  # noqa: S606 - a shell has no part here
+
+
+def pytest_arguments(given: "list[str]") -> "list[str]":
+    """What pytest is told, whose arguments may name floors."""
+    found = [
+        f"tests/{word}" if word in FLOORS and before not in TAKE_A_WORD else word
+        for before, word in zip(["", *given], given)
+    ]
+    # Two at a time: tests wait more than they compute. Other arguments may want the output live.
+    return found if set(given) - set(FLOORS) else [*found, "-n", "2"]
 
 
 def lint(python: str) -> int:
