@@ -5,7 +5,8 @@
     python3 tests/run.py --lint
 
 The floors, the quickest first: decisions (nothing but a process), system (forks and files), redis
-(a server), pools (whole pools). pytest runs in the root of the project. `--lint` checks style, types and imports instead.
+(a server), pools (whole pools). pytest runs in the root of the project. `--lint` checks style,
+types and imports instead.
 """
 
 import os

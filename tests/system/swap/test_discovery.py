@@ -315,7 +315,7 @@ def test_a_signal_that_the_system_forbids_is_logged(other, manager, caplog):
         assert not other.send(signal.SIGTERM)
     finally:
         os.setresuid(0, 0, 0)
-    assert f"manager {manager.pid} of another pool {NAME} cannot be sent SIGTERM" in caplog.text
+    assert f"manager {manager.pid} of pool {NAME}: cannot send SIGTERM" in caplog.text
     assert manager.process.poll() is None
 
 
