@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import secrets
 import signal
+import socket
 
 import psutil
 import pytest
 from rq.job import JobStatus
 
-from harness import Pool, eventually
+from harness import DEADLINE, Pool, eventually
 
 LOGGING = """
 LOGGING = {
@@ -174,3 +177,40 @@ def test_a_worker_that_cannot_boot_midway_gives_the_places_back(start):
     old.expect("the newer pool is gone before it took over: forking the workers again")
     eventually(lambda: len(old.workers()) == 4)
     assert old.stop() == 0
+
+
+def closed_after(manager: int, sent: bytes) -> bool:
+    """Whether a manager closes the connection on which it was sent something."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(DEADLINE)
+        connection.connect(f"\0rqpool/{os.geteuid()}/{manager}")
+        with contextlib.suppress(BrokenPipeError):
+            connection.sendall(sent)
+        try:
+            while connection.recv(65_536):
+                pass  # it says what workers it has
+        except ConnectionResetError:
+            pass
+        return True
+
+
+def test_what_is_no_message_closes_its_connection_and_nothing_else(start, enqueue):
+    pool = start("high=2").expect_ready(2)
+    for sent in (
+        b"no JSON\n",
+        b"[1, 2]\n",
+        b"\xff\xfe\n",
+        b'{"workers": {"high": -1}}\n',
+        b'{"workers": {"high": "all"}}\n',
+        b'{"workers": null}\n',
+        b'{"worker": {}}\n',
+        b"x" * 2**21,
+        b'{"workers": {"high": 0}}\nno JSON\n',
+    ):
+        assert closed_after(pool.manager_pid, sent)
+    pool.expect("a swap channel is closed, for what came cannot be read", 9)
+    job = enqueue("high", "short")
+    eventually(lambda: job.is_finished)
+    new = start("--swap-step", "high=2").expect_ready(2)
+    assert pool.wait() == 0
+    assert new.stop() == 0
