@@ -206,6 +206,10 @@ class Pool:
 
         return eventually(look)
 
+    def until(self, pattern: str, times: int = 1) -> str:
+        """Waits like `expect`; returns the log up to that match, whatever has followed since."""
+        return self.text()[: self.expect(pattern, times)[times - 1].end()]
+
     def expect_ready(self, workers: int) -> Pool:
         """Waits until so many workers in all have become ready."""
         self.expect(r"worker \d+ of \S+ ready$", workers)

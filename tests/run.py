@@ -4,9 +4,9 @@
     python3 tests/run.py decisions -k backoff     a floor, and more arguments of pytest
     python3 tests/run.py --lint
 
-The floors, the quickest first: decisions (nothing but a process), system (forks and files), redis
-(a server), pools (whole pools). pytest runs in the root of the project. `--lint` checks style,
-types and imports instead.
+The floors, the quickest first: decisions (pure), system (forks and files), redis (a server), pools
+(whole pools). pytest runs in the root of the project. `--lint` checks style, types and imports
+instead.
 """
 
 import os

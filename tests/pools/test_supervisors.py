@@ -18,7 +18,7 @@ import pytest
 import yaml
 from rq.job import JobStatus
 
-from harness import MANAGE, ROOT, Pool, eventually
+from harness import DEADLINE, MANAGE, ROOT, Pool, eventually
 
 EXAMPLES = ROOT / "examples"
 
@@ -40,7 +40,9 @@ COMMAND = {"/srv/shop/venv/bin/python manage.py": f"{sys.executable} {MANAGE}"}
 
 
 def output_of(*command: object) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=2 * DEADLINE
+    )
     return done.stdout + done.stderr
 
 
@@ -101,7 +103,7 @@ def under_runit(start_pool: Callable[..., Pool], tmp_path: Path) -> Iterator[Sup
     pool = start_pool(command=["runsv", str(service)], yaml=COUNTS)
 
     def control(command: str) -> str:
-        return output_of("sv", "-w", "30", command, service)
+        return output_of("sv", "-w", f"{DEADLINE:.0f}", command, service)
 
     yield pool, control
     end(pool)
@@ -128,7 +130,7 @@ def test_a_stop_lets_the_running_job_finish(supervised, enqueue, valkey):
     pool, control = supervised
     pool.expect_ready(2)
     job = enqueue("high", "hold", "gate")
-    valkey.blpop(["gate:running"], 30)
+    valkey.blpop(["gate:running"], DEADLINE)
 
     with ThreadPoolExecutor(1) as executor:
         stopped = executor.submit(control, "stop")
@@ -136,7 +138,7 @@ def test_a_stop_lets_the_running_job_finish(supervised, enqueue, valkey):
         assert not stopped.done()
         assert job.get_status() == JobStatus.STARTED
         valkey.rpush("gate:open", 1)
-        assert re.search("stopped|down:", stopped.result(30))
+        assert re.search("stopped|down:", stopped.result(DEADLINE))
     assert job.get_status() == JobStatus.FINISHED
     assert not psutil.pid_exists(pool.manager_pid)
     pool.expect("manager .+ finished")
@@ -167,7 +169,7 @@ def test_the_end_of_the_supervisor_is_a_graceful_end_of_the_pool(supervised, enq
     pool, _ = supervised
     pool.expect_ready(2)
     job = enqueue("high", "hold", "gate")
-    valkey.blpop(["gate:running"], 30)
+    valkey.blpop(["gate:running"], DEADLINE)
     pool.process.terminate()
     pool.expect("signal QUIT")
     valkey.rpush("gate:open", 1)
@@ -243,7 +245,7 @@ def test_the_kubernetes_probe_tells_a_pool_with_workers_from_one_without(start_p
 
     def is_ready(pool: Pool) -> bool:
         here = [part.replace("/proc/1/", f"/proc/{pool.manager_pid}/") for part in probe]
-        return subprocess.run(here, timeout=30).returncode == 0
+        return subprocess.run(here, timeout=DEADLINE).returncode == 0
 
     assert is_ready(start_pool("high=1").expect_ready(1))
     empty = start_pool("high=0")

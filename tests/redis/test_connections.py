@@ -15,7 +15,7 @@ from harness import MANAGE, ROOT, environment
 Run = Callable[..., None]
 
 PREPARE = """
-import logging, os, threading, time
+import logging, os, sys, threading, time
 import django
 from django.conf import settings
 
@@ -58,7 +58,6 @@ def run(tmp_path: Path) -> Run:
             env={**env, **variables},
             capture_output=True,
             text=True,
-            timeout=60,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
@@ -195,14 +194,15 @@ with connection.cursor() as cursor:
     )
 
 
-def test_with_nothing_open_it_takes_no_time_to_speak_of(run, database, server):
+def test_with_nothing_open_it_does_next_to_nothing(run, database, server):
     run(
         """
 ask(), cache.get("a"), close_connections()
-began = time.perf_counter()
-for each in range(1000):
-    manager_connections.close()
-assert time.perf_counter() - began < 1  # a thousandth of it each; in fact some microseconds
+calls = []
+sys.setprofile(lambda frame, event, argument: calls.append(event))
+manager_connections.close()
+sys.setprofile(None)
+assert len(calls) < 500, len(calls)
 """,
         SHOP_CACHE=server.connection_url,
         **database,

@@ -27,7 +27,7 @@ def hold(gate: str) -> str:
     """Says that it runs, then waits until the test opens its gate."""
     connection = client()
     connection.rpush(f"{gate}:running", os.getpid())
-    connection.blpop([f"{gate}:open"], 60)
+    connection.blpop([f"{gate}:open"], 600)
     connection.rpush(f"{gate}:done", os.getpid())
     return gate
 
@@ -69,7 +69,7 @@ def kill_own_worker() -> None:
     """Kills the worker that forked this horse; the horse lives on."""
     os.kill(os.getppid(), signal.SIGKILL)
     client().rpush("orphaned", os.getpid())
-    client().blpop(["orphan:open"], 60)
+    client().blpop(["orphan:open"], 600)
 
 
 def speak(word: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from django_rq_pool.system.lockfile import LockFileError, hold_lock
-from harness import eventually
+from harness import DEADLINE, eventually
 
 HOLD = """
 import logging, os, subprocess, sys
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock(1) 
 
 def is_free(path) -> bool:
     """Whether nobody holds the lock in any mode."""
-    done = subprocess.run(["flock", "--exclusive", "--nonblock", path, "true"], timeout=30)
+    done = subprocess.run(["flock", "--exclusive", "--nonblock", path, "true"], timeout=DEADLINE)
     return done.returncode == 0
 
 
@@ -73,7 +73,7 @@ def test_the_lock_lives_until_the_last_process_of_the_pool_is_gone(talk, tmp_pat
         assert waiting.poll() is None
         assert not is_free(path)
         os.kill(int(pids[who]), signal.SIGKILL)
-    assert waiting.wait(30) == 0
+    assert waiting.wait(DEADLINE) == 0
     pool.wait()
 
 
@@ -121,7 +121,7 @@ def test_an_operator_who_waits_does_not_keep_a_new_pool_out(talk, tmp_path):
     old.say().wait()
     assert waiting.poll() is None
     new.say().wait()
-    assert waiting.wait(30) == 0
+    assert waiting.wait(DEADLINE) == 0
 
 
 def test_folders_are_made_and_the_file_is_writable_by_nobody_else(tmp_path):

@@ -19,23 +19,23 @@ def scaled(name: str, least: int, most: int) -> QueueGroup:
     return QueueGroup(name, (name,), least, bounds=Bounds(least, most))
 
 
-def starting_countsed(*groups: QueueGroup, have: dict[str, int], max_total: int | None = None):
+def starting_count(*groups: QueueGroup, have: dict[str, int], max_total: int | None = None):
     counts = Counts(groups, max_total=max_total)
     return [group.workers for group in starting_counts(counts, have).groups]
 
 
 def test_a_group_that_is_scaled_begins_where_it_is_in_the_older_pool():
-    assert starting_countsed(scaled("a", 1, 9), scaled("b", 0, 9), have={"a": 4, "b": 2}) == [4, 2]
+    assert starting_count(scaled("a", 1, 9), scaled("b", 0, 9), have={"a": 4, "b": 2}) == [4, 2]
 
 
 def test_a_fixed_count_and_a_group_that_the_older_pool_lacks_begin_as_they_were_loaded():
-    assert starting_countsed(QueueGroup("a", ("a",), 2), scaled("b", 1, 9), have={"a": 5}) == [2, 1]
+    assert starting_count(QueueGroup("a", ("a",), 2), scaled("b", 1, 9), have={"a": 5}) == [2, 1]
 
 
-def test_what_is_starting_countsed_keeps_to_the_new_bounds_and_the_new_limit():
-    assert starting_countsed(scaled("a", 3, 5), scaled("b", 2, 4), have={"a": 9, "b": 1}) == [5, 2]
+def test_what_is_starting_count_keeps_to_the_new_bounds_and_the_new_limit():
+    assert starting_count(scaled("a", 3, 5), scaled("b", 2, 4), have={"a": 9, "b": 1}) == [5, 2]
     groups = (scaled("a", 1, 9), QueueGroup("b", ("b",), 2), scaled("c", 1, 9))
-    assert starting_countsed(*groups, have={"a": 4, "c": 9}, max_total=8) == [4, 2, 2]
+    assert starting_count(*groups, have={"a": 4, "c": 9}, max_total=8) == [4, 2, 2]
 
 
 def test_the_ceiling_is_one_more_than_the_larger_of_both_counts():

@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from harness import MANAGE, ROOT, eventually, python_command
+from harness import DEADLINE, MANAGE, ROOT, eventually, python_command
 
 # From a key in Redis
 
@@ -103,7 +103,7 @@ def test_counts_follow_a_model_that_is_edited_in_djangos_admin(start_with, tmp_p
     assert start_with(WITH_ADMIN, command=migrate).wait() == 0
 
     def edit(statement: str, *values: object) -> None:
-        connection = sqlite3.connect(tmp_path / "shop.sqlite3", timeout=30)
+        connection = sqlite3.connect(tmp_path / "shop.sqlite3", timeout=DEADLINE)
         with closing(connection), connection:  # the inner one commits
             connection.execute(statement, values)
 

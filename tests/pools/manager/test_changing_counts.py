@@ -138,7 +138,7 @@ def test_a_loader_that_fails_never_hurts_the_pool(
     pool.expect("the counts are the last that could be loaded: RQ_POOL = 'own_loader.load'")
 
     say(high=1)
-    pool.expect(r"the counts can be loaded again, after [2-9] failures")
+    pool.expect(r"the counts can be loaded again, after \d+ failures")
     eventually(lambda: len(pool.workers()) == 1)
     assert pool.stop() == 0
 
@@ -163,7 +163,7 @@ def test_what_a_loader_raised_at_the_start_can_be_traced(start_loaded, say):
 @pytest.mark.parametrize("kind", ["sleep", "hang"])
 def test_deaths_and_signals_are_handled_while_a_loader_is_slow(start_loaded, say, valkey, kind):
     say(high=2)
-    pool = start_loaded(settings="RQ_POOL_LOADER_TIMEOUT = 0.5").expect_ready(2)
+    pool = start_loaded(settings="RQ_POOL_LOADER_TIMEOUT = 3").expect_ready(2)
     say(**{"high": 2, kind: 60})
     before = int(valkey.get("calls"))
     eventually(lambda: int(valkey.get("calls")) > before)
@@ -172,7 +172,7 @@ def test_deaths_and_signals_are_handled_while_a_loader_is_slow(start_loaded, say
     if kind == "sleep":
         pool.expect(
             "keeping the previous counts: "
-            r".* the loader took longer than 0.5 s \(RQ_POOL_LOADER_TIMEOUT\)"
+            r".* the loader took longer than 3 s \(RQ_POOL_LOADER_TIMEOUT\)"
         )
     else:
         # It swallows what is raised in it: the process that loads is ended, and another tries.
@@ -213,7 +213,7 @@ def test_a_loader_that_flaps_costs_no_job(start_loaded, say, enqueue, valkey):
         calls = int(valkey.get("calls"))
         jobs += [enqueue("high", "short") for _ in range(10)]
         eventually(lambda calls=calls: int(valkey.get("calls")) > calls)
-    eventually(lambda: all(job.is_finished for job in jobs), 60)
+    eventually(lambda: all(job.is_finished for job in jobs), 120)
     done = [job_id.decode() for job_id in valkey.lrange("done", 0, -1)]
     assert sorted(done) == sorted(job.id for job in jobs)
     assert pool.stop() == 0

@@ -88,7 +88,7 @@ def test_info_reports_every_group_and_worker_and_runs_the_projects_hook(
     pool.send(INFO)
     pool.expect("the roster has 3 workers")
     report = pool.text().partition("reporting")[2]
-    assert re.search(r"manager \d+ of pool own_settings: running, \d+ s old", report)
+    assert re.search(r"manager \d+ of pool own_settings: running, (\d+ min )?\d+ s old", report)
     assert "high,default: 2 wanted, 2 ready, 0 stopping" in report
     assert "low: 1 wanted, 1 ready, 0 stopping" in report
     assert len(re.findall(r"high,default\.\d-\w+: idle, \d+ s old, \d+\.\d MB", report)) == 2

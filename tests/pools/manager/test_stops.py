@@ -121,7 +121,7 @@ def test_workers_leave_when_the_manager_is_gone(start_pool, enqueue, valkey, how
     assert len(idle) == 2
 
     pool.send(how)
-    eventually(lambda: not any(psutil.pid_exists(pid) for pid in idle), 5)
+    eventually(lambda: not any(psutil.pid_exists(pid) for pid in idle))
     assert job.get_status() == JobStatus.STARTED
     valkey.rpush("gate:open", 1)
     eventually(lambda: not pool.processes())
@@ -137,7 +137,7 @@ def test_suspended_workers_leave_when_the_manager_is_gone_or_asks(start_pool, va
     gone = start_pool("high=1").expect_ready(1)
     gone.expect("suspended$")
     gone.send(signal.SIGKILL)
-    eventually(lambda: not gone.processes(), 5)
+    eventually(lambda: not gone.processes())
 
 
 @pytest.mark.parametrize("name", ["HUP", "USR1", "CONT"])

@@ -12,7 +12,7 @@ import pytest
 from rq import Queue, Worker
 from rq.job import JobStatus
 
-from harness import MANAGE, eventually, python_command
+from harness import DEADLINE, MANAGE, eventually, python_command
 
 WHO_IMPORTED = """
 import os
@@ -41,7 +41,7 @@ def test_jobs_find_their_modules_imported_by_the_manager(
     pool = start_with(settings, "high=1", modules=modules).expect_ready(1)
 
     Queue("high", connection=valkey).enqueue(f"{module}.tell", "importer")
-    assert int(valkey.blpop(["importer"], 30)[1]) == pool.manager_pid
+    assert int(valkey.blpop(["importer"], DEADLINE)[1]) == pool.manager_pid
     assert pool.stop() == 0
 
 
@@ -68,7 +68,7 @@ def test_burst_replaces_a_worker_that_is_killed_before_it_has_finished(start_poo
     job = enqueue("high", "kill_own_worker")
     later = enqueue("high", "note", "trace")
     pool = start_pool("--burst", "high=1")
-    valkey.blpop(["orphaned"], 30)
+    valkey.blpop(["orphaned"], DEADLINE)
     eventually(lambda: later.is_finished)
     valkey.rpush("orphan:open", 1)
     assert pool.wait() == 0

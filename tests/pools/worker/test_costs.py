@@ -141,13 +141,18 @@ def test_a_worker_copies_less_of_an_image_whose_definitions_are_immortal(start_w
 
 
 def switches(pid: int) -> int:
-    """How often a process has gone to sleep, and so how often it had been woken."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = (each for each in status.splitlines() if each.startswith("voluntary_ctxt_switches"))
-    return int(line.split()[1])
+    """How often a process has gone to sleep, and so how often it had been woken; asked for when it
+    sleeps, for a busy machine may let it finish a turn late."""
+
+    def asleep() -> dict[str, str]:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        status = dict(line.split(":", 1) for line in lines)
+        return status if status["State"].split()[0] == "S" else {}
+
+    return int(eventually(asleep)["voluntary_ctxt_switches"])
 
 
 def test_the_time_of_a_turn_can_be_measured():
     line = python_command(str(ROOT / "benchmarks" / "turns.py"), "3")
-    done = subprocess.run(line, check=True, capture_output=True, timeout=60)
+    done = subprocess.run(line, check=True, capture_output=True)
     assert float(done.stdout) > 0

@@ -8,7 +8,7 @@ import pytest
 from rq import Worker
 from rq.serializers import JSONSerializer
 
-from harness import eventually
+from harness import DEADLINE, eventually
 
 
 def test_jobs_of_all_queues_of_a_group_run_in_the_order_of_its_priorities(
@@ -122,7 +122,7 @@ def test_a_job_that_was_deleted_while_it_waited_is_passed_over(start_pool, enque
 def test_each_worker_and_each_horse_leads_a_process_group_of_its_own(start_pool, enqueue, valkey):
     pool = start_pool("high=1").expect_ready(1)
     enqueue("high", "process_state", "state")
-    horse, worker, horse_group = map(int, valkey.blpop(["state"], 30)[1].split())
+    horse, worker, horse_group = map(int, valkey.blpop(["state"], DEADLINE)[1].split())
     assert horse_group == horse
     assert os.getpgid(worker) == worker
     assert pool.stop() == 0

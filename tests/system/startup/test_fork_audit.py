@@ -41,7 +41,6 @@ def audit_of() -> Audit:
             stdout=subprocess.PIPE,
             text=True,
             check=True,
-            timeout=60,
             **options,
         )
         return done.stdout.splitlines()

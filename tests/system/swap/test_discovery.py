@@ -15,7 +15,7 @@ import pytest
 
 from conversations import Conversation
 from django_rq_pool.swap.discovery import RunningManager, find_older, is_manager, title
-from harness import eventually, python_command
+from harness import DEADLINE, eventually, python_command
 
 MANAGER = """
 import sys
@@ -293,7 +293,7 @@ end(second)
 
 @pytest.mark.parametrize("system", ["pidfd", "no pidfd"])
 def test_who_has_got_the_pid_of_a_manager_since_gets_no_signal_though_it_is_a_manager(
-    tmp_path, pool_environment, system
+    tmp_path, system
 ):
     require_a_pid_namespace()
     done = subprocess.run(
@@ -301,7 +301,7 @@ def test_who_has_got_the_pid_of_a_manager_since_gets_no_signal_though_it_is_a_ma
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=DEADLINE,
     )
     if "ns_last_pid" in done.stderr:
         pytest.skip("this user cannot choose pids")
@@ -328,7 +328,7 @@ def test_a_poll_loop_notices_that_the_manager_has_ended_before_anybody_reaps_it(
         assert not select.select([fd], [], [], 0)[0]
     manager.say()
     if fd is not None:
-        assert select.select([fd], [], [], 30)[0] == [fd]
+        assert select.select([fd], [], [], DEADLINE)[0] == [fd]
     eventually(other.is_gone)
     assert psutil.Process(manager.pid).status() == psutil.STATUS_ZOMBIE
     manager.wait()
