@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -86,6 +87,14 @@ def start_with(
         return start_pool(*arguments, env={**ours, **(env or {})}, **options)
 
     return start
+
+
+@pytest.fixture
+def start_patient(start_with: StartPool) -> StartPool:
+    """Starts a pool that, at an immediate stop, gives its workers a minute to settle their jobs:
+    those of a busy machine may need more than the few seconds that they have otherwise."""
+    settings = "from django_rq_pool.planning import plan\nplan.IMMEDIATE_STOP_GRACE = 60.0"
+    return functools.partial(start_with, settings)
 
 
 @pytest.hookimpl(wrapper=True)

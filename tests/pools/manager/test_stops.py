@@ -61,9 +61,9 @@ def test_int_makes_the_manager_leave_at_once_and_workers_finish_on_their_own(
 
 
 def test_term_ends_jobs_and_accounts_for_them_and_leaves_no_process_behind(
-    start_pool, enqueue, valkey
+    start_patient, enqueue, valkey
 ):
-    pool = start_pool("high=2").expect_ready(2)
+    pool = start_patient("high=2").expect_ready(2)
     job = enqueue("high", "hold", "gate")
     with_child = enqueue("high", "hold_with_child", "gate")
     running(valkey, "gate", 2)

@@ -71,8 +71,8 @@ def test_a_term_to_a_worker_follows_the_policy_of_its_pool(start_pool, enqueue, 
     assert pool.stop() == 0
 
 
-def test_under_term_child_a_job_sees_an_exception_and_cleans_up(start_pool, enqueue, valkey):
-    pool = start_pool("high=1", env={"TERM_CHILD": "1"}).expect_ready(1)
+def test_under_term_child_a_job_sees_an_exception_and_cleans_up(start_patient, enqueue, valkey):
+    pool = start_patient("high=1", env={"TERM_CHILD": "1"}).expect_ready(1)
     job = holding(enqueue, valkey, "hold_and_clean_up")
 
     assert pool.stop(signal.SIGTERM) == 0
@@ -82,8 +82,10 @@ def test_under_term_child_a_job_sees_an_exception_and_cleans_up(start_pool, enqu
     assert pool.processes() == []
 
 
-def test_under_term_child_a_job_that_does_not_end_is_killed_in_time(start_pool, enqueue, valkey):
-    pool = start_pool("high=1", env={"TERM_CHILD": "1", "RQ_TERM_TIMEOUT": "0.2"}).expect_ready(1)
+def test_under_term_child_a_job_that_does_not_end_is_killed_in_time(start_patient, enqueue, valkey):
+    pool = start_patient("high=1", env={"TERM_CHILD": "1", "RQ_TERM_TIMEOUT": "0.2"}).expect_ready(
+        1
+    )
     job = holding(enqueue, valkey, "hold_stubbornly")
 
     assert pool.stop(signal.SIGTERM) == 0
@@ -91,8 +93,8 @@ def test_under_term_child_a_job_that_does_not_end_is_killed_in_time(start_pool, 
     assert not pool.found("did not stop, killing it")
 
 
-def test_under_term_child_an_interrupted_job_can_be_requeued(start_pool, enqueue, valkey):
-    pool = start_pool(
+def test_under_term_child_an_interrupted_job_can_be_requeued(start_patient, enqueue, valkey):
+    pool = start_patient(
         yaml="high: {workers: 1, interrupted: requeue}", env={"TERM_CHILD": "1"}
     ).expect_ready(1)
     job = holding(enqueue, valkey, "hold_and_clean_up")
