@@ -14,6 +14,7 @@ from pathlib import Path
 
 from django.utils.module_loading import import_string
 
+from . import declared
 from .problems import CountsError, Kind, Problem
 
 Loader = Callable[["str | None"], object]
@@ -25,7 +26,7 @@ Reset = Callable[[], object]
 FILES = ("rqpool.yml", "config/rqpool.yml")
 """Where a YAML file is looked for, from the current directory, when nothing names one."""
 
-SETTING = "RQ_POOL"
+SETTING = declared.COUNTS.name
 
 
 def _nothing_to_reset() -> None:
@@ -73,7 +74,7 @@ def find_source(
     if command_line:
         counts = _from_command_line(command_line)
         return Source("command line", lambda environment: counts)
-    named = config or os.environ.get("RQ_POOL_CONFIG")
+    named = config or declared.CONFIG_FILE.value()
     if named:
         return _yaml_source(named)
     if setting is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 WORKERS = "workers"
-"""What a group calls its count when it has options too."""
+"""The count of a group that has options too: a whole number, or bounds, ``{min: 1, max: 10}``."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Bounds:
 BOUNDS = tuple(each.name for each in fields(Bounds))
 
 MAX_TOTAL = "max_total"
-"""What the counts call the most workers that the groups may have together."""
+"""Beside the groups, not in one: the most workers that all groups may have together."""
 
 Validator = Callable[[object], "str | None"]
 """Says what an option's value must be, or None when the value is fine."""
@@ -84,30 +84,41 @@ def _option(default: object, validator: Validator) -> Any:
 
 @dataclass(frozen=True)
 class GroupOptions:
-    """What a queue group may say besides its count. The fields are the list of known options.
+    """The options of a queue group besides its count. The fields are the list of known options.
 
     Each means what the option of the same name means to ``manage.py rqworker``; ``None`` leaves
-    the choice to django-rq's settings and RQ's defaults. Times are seconds. The pool's own:
-
-    Attributes:
-        interrupted: what becomes of a job that a stop or a death cuts short: ``fail`` (or RQ's
-            retry, if it has retries left) or ``requeue``, to the front of its queue.
-        interrupted_limit: so many times at most; then it fails, for it may be what kills workers.
-        target_latency: how long a job may wait before the count is raised; with `Bounds` only.
+    the choice to django-rq's settings and RQ's defaults. Times are in seconds. The documentation's
+    table is made from the sentences below the fields.
     """
 
     worker_class: str | type | None = _option(None, _importable)
+    """An RQ worker class, to which the pool adds its behaviour. ``rq.SimpleWorker`` works;
+    ``rq.SpawnWorker`` is refused, because its horses share no memory with the worker."""
     job_class: str | type | None = _option(None, _importable)
+    """An RQ job class."""
     queue_class: str | type | None = _option(None, _importable)
+    """An RQ queue class."""
     serializer: Any = _option(None, _importable)
+    """How jobs are serialized. Left out, it is the serializer that ``RQ_QUEUES`` gives the group's
+    first queue."""
     max_jobs: int | None = _option(None, positive)
+    """A worker leaves after this many jobs and is replaced."""
     max_idle_time: int | None = _option(None, positive)
+    """A worker leaves after this many idle seconds and is replaced."""
     worker_ttl: int | None = _option(None, positive)
+    """Seconds until Redis forgets a worker that sends no heartbeat."""
     dequeue_strategy: str = _option("default", _strategy)
+    """The order in which the group's queues are asked for a job: ``default`` is by priority."""
     with_scheduler: bool = _option(False, _yes_or_no)
+    """Whether the group's workers run RQ's scheduler."""
     interrupted: str = _option("fail", _outcome)
+    """What becomes of a job that a stop or a death cuts short: ``fail`` (it is retried if it has
+    retries left) or ``requeue``, to the front of its queue."""
     interrupted_limit: int = _option(3, positive)
+    """With ``requeue``: how often a job is requeued before it fails, since it may itself be what
+    ends its workers."""
     target_latency: float = _option(5.0, _seconds)
+    """Seconds that a job may wait before workers are added. Only for a count with bounds."""
 
     def given(self) -> dict[str, object]:
         """The options that differ from their defaults, by name."""

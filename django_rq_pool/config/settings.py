@@ -6,7 +6,6 @@ loader may do.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,24 +13,11 @@ from django.conf import settings
 from django_rq.connection_utils import filter_connection_params
 
 from ..system import signals
-from . import loaders
+from . import declared, loaders
 from .classes import import_problems
 from .groups import Counts, parse_counts
 from .problems import CountsError, Kind, Problem
 from .stop_policy import StopRules, TermPolicy
-
-TERM_TIMEOUT = 4.0
-"""Seconds that a job has to clean up under TERM_CHILD; resque-pool's default."""
-
-LOADER_TIMEOUT = 5.0
-"""Seconds that a loader may take, unless ``RQ_POOL_LOADER_TIMEOUT`` says otherwise."""
-
-_LEARN = "RQ_POOL_LEARN_PRELOAD"
-_IMMORTAL = "RQ_POOL_IMMORTAL"
-_SWITCHES = {_LEARN: False, _IMMORTAL: True}
-"""Settings that are True or False, and which of it they are when they are not set."""
-
-ENVIRONMENT_VARIABLES = ("RQ_POOL_ENV", "DJANGO_ENV")
 
 
 @dataclass(frozen=True)
@@ -96,7 +82,7 @@ def configure(
     except CountsError as error:
         problems += error.problems
         cause = error.__cause__
-    preload = getattr(settings, "RQ_POOL_PRELOAD", ())
+    preload = declared.PRELOAD.value()
     if not isinstance(preload, (list, tuple)):
         problems.append(
             Problem(
@@ -105,12 +91,17 @@ def configure(
                 "Give a list of dotted module names.",
             )
         )
-    switches = {setting: getattr(settings, setting, usual) for setting, usual in _SWITCHES.items()}
+    tracks_imports, immortal = declared.LEARN_PRELOAD.value(), declared.IMMORTAL.value()
     problems += [
         Problem(
-            Kind.SOURCE, f"{setting}: {given!r} is neither True nor False.", "Give one of them."
+            Kind.SOURCE,
+            f"{setting.name}: {given!r} is neither True nor False.",
+            "Give one of them.",
         )
-        for setting, given in switches.items()
+        for setting, given in (
+            (declared.LEARN_PRELOAD, tracks_imports),
+            (declared.IMMORTAL, immortal),
+        )
         if not isinstance(given, bool)
     ]
     term_child = None
@@ -137,15 +128,15 @@ def configure(
         (*loaded.warnings, *_dyno_warnings(term)),
         StopRules(term, term_child),
         tuple(preload),
-        tracks_imports=switches[_LEARN],
-        immortal=switches[_IMMORTAL],
+        tracks_imports=tracks_imports,
+        immortal=immortal,
     )
 
 
 def _source(counts: object, command_line: Sequence[str], config: str | None) -> loaders.Source:
     if counts is not None:
         return loaders.source_of(counts, "counts")
-    setting = getattr(settings, loaders.SETTING, None)
+    setting = declared.COUNTS.value()
     return loaders.find_source(setting, command_line=command_line, config=config)
 
 
@@ -177,7 +168,7 @@ def load(source: loaders.Source, environment: str | None) -> Counts:
 
 def find_environment(asked: str | None) -> str | None:
     """The environment: the one asked for, else ``RQ_POOL_ENV``, else ``DJANGO_ENV``, else None."""
-    given = (os.environ.get(variable) for variable in ENVIRONMENT_VARIABLES)
+    given = (each.value() for each in (declared.POOL_ENVIRONMENT, declared.PROJECT_ENVIRONMENT))
     return asked or next(filter(None, given), None)
 
 
@@ -187,9 +178,9 @@ def term_child_timeout() -> float | None:
     Raises:
         CountsError: the timeout is not a number above 0.
     """
-    if not os.environ.get("TERM_CHILD"):
+    if not declared.TERM_CHILD.value():
         return None
-    given = os.environ.get("RQ_TERM_TIMEOUT", str(TERM_TIMEOUT))
+    given = declared.TERM_TIMEOUT.value() or ""
     try:
         timeout = float(given)
     except ValueError:
@@ -211,7 +202,7 @@ def loader_timeout() -> float:
     Raises:
         CountsError: it is not a number above 0.
     """
-    given = getattr(settings, "RQ_POOL_LOADER_TIMEOUT", LOADER_TIMEOUT)
+    given = declared.LOADER_TIMEOUT.value()
     number = isinstance(given, (int, float)) and not isinstance(given, bool)
     if not (number and 0 < given < float("inf")):
         raise CountsError(
@@ -225,7 +216,8 @@ def loader_timeout() -> float:
 
 
 def _dyno_warnings(term: TermPolicy) -> Iterator[Problem]:
-    if os.environ.get("DYNO") and not os.environ.get("TERM_CHILD") and term is TermPolicy.IMMEDIATE:
+    cuts_short = term is TermPolicy.IMMEDIATE and not declared.TERM_CHILD.value()
+    if declared.DYNO.value() and cuts_short:
         yield Problem(
             Kind.DYNO,
             "TERM_CHILD: it is not set, and this is a Heroku dyno: a restart ends running jobs.",

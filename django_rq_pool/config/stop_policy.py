@@ -6,11 +6,23 @@ Rule of the room: data that the manager and its workers share.
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
 STOP_SIGNALS: tuple[signal.Signals, ...] = (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM)
 """The signals that end a pool."""
+
+WORKER_SIGNALS: Mapping[signal.Signals, str] = {
+    signal.SIGQUIT: "Finish the job, take no other, and leave. The manager replaces the worker.",
+    signal.SIGINT: "End the job now, settle it, and leave.",
+    signal.SIGTERM: "As INT, or as QUIT where the pool's policy for TERM is a graceful one.",
+    signal.SIGHUP: "Reopen the log files.",
+    signal.SIGUSR1: "End the job now, settle it, and go on.",
+    signal.SIGUSR2: "Pause: take no new job. RQ shows the worker as suspended.",
+    signal.SIGCONT: "Go on after a pause.",
+}
+"""The signals that a worker handles, and what each means to it."""
 
 
 class TermPolicy(Enum):

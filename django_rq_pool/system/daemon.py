@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
-from ..errors import StartError
+from ..errors import ExitStatus, StartError
 from . import processes, signals
 from .launch import Launch
 from .messages import Message, MessageError, MessageReader, encode
@@ -78,7 +78,7 @@ def detach(redirect: Callable[[], None], log: str | Path) -> Launch:
         redirect()
     except Exception as error:
         launch.fail(f"The pool cannot be detached: {error}")
-        raise SystemExit(1) from error
+        raise SystemExit(ExitStatus.FAILED) from error
     return launch
 
 
@@ -112,9 +112,9 @@ def _fork_daemon(last_word: int) -> None:
         pid = os.fork()
     except OSError as error:
         os.write(last_word, encode({"status": 1, "text": f"The pool cannot be forked: {error}"}))
-        os._exit(1)
+        os._exit(ExitStatus.FAILED)
     if pid:
-        os._exit(0)
+        os._exit(ExitStatus.ENDED)
     os.write(last_word, encode({"pid": os.getpid()}))
 
 
@@ -156,7 +156,7 @@ class _WaitingCommand:
 
     def run(self) -> NoReturn:
         """Waits for the end of the launch, and leaves. Signals are blocked when it is called."""
-        status = 1
+        status: int = ExitStatus.FAILED
         try:
             # Only the daemon has the other end by now, and its pid is the first thing it writes.
             silent = not self._read(self._last_word)
@@ -188,7 +188,7 @@ class _WaitingCommand:
             if self._status is not None:
                 if self._status and not self._passed_on:
                     processes.wait_for_end(self._pid, _LAST_STEPS)
-                return 128 + self._passed_on if self._passed_on else self._status
+                return ExitStatus.SIGNAL + self._passed_on if self._passed_on else self._status
             inbox.wait(unfinished, None)
 
     def _drain(self, fd: int) -> bool:
@@ -226,7 +226,7 @@ class _WaitingCommand:
         if self._status is not None:
             return
         if self._passed_on:
-            self._end(0, f"Process {self._pid} is left alone.")
+            self._end(ExitStatus.ENDED, f"Process {self._pid} is left alone.")
             return
         self._passed_on = signum
         self._say(f"{signum.name} is passed on to process {self._pid}; another leaves it alone.")
@@ -236,12 +236,13 @@ class _WaitingCommand:
         """The daemon has ended, without a last word perhaps; None: nobody tells how."""
         if self._status is not None:
             return
+        status: int = ExitStatus.FAILED
         if death is None:
-            how, status = "ended", 1
+            how = "ended"
         elif death.signum is None:
-            how, status = f"ended with {death}", death.exit_code or 1
+            how, status = f"ended with {death}", death.exit_code or ExitStatus.FAILED
         else:
-            how, status = f"was ended by {death}", 128 + death.signum
+            how, status = f"was ended by {death}", ExitStatus.SIGNAL + death.signum
         text = f"The pool (process {self._pid}) {how} before it was ready. Its log: {self._log}"
         self._end(status, "" if self._passed_on else text)
 

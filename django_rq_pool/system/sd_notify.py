@@ -15,6 +15,13 @@ from collections.abc import MutableMapping
 
 logger = logging.getLogger("django_rq_pool")
 
+SOCKET_VARIABLE = "NOTIFY_SOCKET"
+"""Set by systemd for ``Type=notify``: where the pool says that it is ready."""
+WATCHDOG_VARIABLE = "WATCHDOG_USEC"
+"""Set by systemd for ``WatchdogSec=``: how long the manager's loop may be silent."""
+WATCHDOG_PID_VARIABLE = "WATCHDOG_PID"
+"""Set by systemd: the process that the watchdog is meant for."""
+
 RETRY = 1.0
 """Seconds until what found the socket's queue full is sent again."""
 
@@ -40,9 +47,9 @@ class Notifier:
     """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
-        self._address = _address(environment.pop("NOTIFY_SOCKET", ""))
+        self._address = _address(environment.pop(SOCKET_VARIABLE, ""))
         self._ping_every = _ping_interval(
-            environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
+            environment.pop(WATCHDOG_VARIABLE, ""), environment.pop(WATCHDOG_PID_VARIABLE, "")
         )
         self._ping_at = 0.0
         self._extend_at: float | None = None

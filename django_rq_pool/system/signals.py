@@ -16,6 +16,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
+from ..errors import ExitStatus
+
 Number = int
 
 
@@ -53,7 +55,7 @@ class SignalInbox:
         """
 
         def leave(number: Number, frame: FrameType | None) -> None:
-            raise SystemExit(128 + number)
+            raise SystemExit(ExitStatus.SIGNAL + number)
 
         for number in numbers:
             self._numbers.add(number)

@@ -14,20 +14,10 @@ from types import FrameType
 from redis import Redis
 
 from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, probe
-from ..config.stop_policy import TermPolicy
+from ..config.stop_policy import WORKER_SIGNALS, TermPolicy
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
 from ..system import signals
-
-WORKER_SIGNALS = (
-    signal.SIGQUIT,
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-    signal.SIGCONT,
-)
 
 
 class ManagerLink:

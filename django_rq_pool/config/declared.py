@@ -1,0 +1,115 @@
+"""Declared: every Django setting and every environment variable that the pool reads.
+
+Rule of the room: one line for each, with its default and its meaning. The code reads them through
+these objects, and the documentation's tables are made from them.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A Django setting of the pool.
+
+    Attributes:
+        name: its name in the settings module.
+        default: what holds when it is not set.
+        meaning: what it does, in reStructuredText.
+    """
+
+    name: str
+    default: object
+    meaning: str
+
+    def value(self) -> Any:
+        """What the project has set, or the default."""
+        return getattr(settings, self.name, self.default)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A variable of the process's environment.
+
+    Attributes:
+        name: its name.
+        default: what holds when it is not set, as it would be written; None: nothing.
+        meaning: what it does, in reStructuredText.
+    """
+
+    name: str
+    default: str | None
+    meaning: str
+
+    def value(self) -> str | None:
+        """What the environment has, or the default."""
+        return os.environ.get(self.name, self.default)
+
+
+COUNTS = Setting(
+    "RQ_POOL",
+    None,
+    "The counts: a mapping, the path of a YAML file, or a loader (a callable or its dotted path).",
+)
+LOADER_TIMEOUT = Setting(
+    "RQ_POOL_LOADER_TIMEOUT",
+    5.0,
+    "Seconds that a loader may take. A call that takes longer counts as failed.",
+)
+PRELOAD = Setting(
+    "RQ_POOL_PRELOAD",
+    (),
+    "Modules to import before the first fork, in addition to the modules ``tasks`` and ``jobs`` "
+    "of every installed app: a list of dotted names.",
+)
+LEARN_PRELOAD = Setting(
+    "RQ_POOL_LEARN_PRELOAD",
+    False,
+    "Log the modules that jobs import and the manager has not: candidates for "
+    "``RQ_POOL_PRELOAD``. ``True`` or ``False``.",
+)
+IMMORTAL = Setting(
+    "RQ_POOL_IMMORTAL",
+    True,
+    "Make loaded classes, functions and modules immortal on CPython 3.12 and 3.13, so that "
+    "workers share their memory. ``True`` or ``False``.",
+)
+
+SETTINGS = (COUNTS, LOADER_TIMEOUT, PRELOAD, LEARN_PRELOAD, IMMORTAL)
+
+CONFIG_FILE = Variable(
+    "RQ_POOL_CONFIG",
+    None,
+    "A YAML file of counts. It comes after ``--config`` and before the setting ``RQ_POOL``.",
+)
+POOL_ENVIRONMENT = Variable(
+    "RQ_POOL_ENV", None, "The environment of the counts, unless ``--environment`` names one."
+)
+PROJECT_ENVIRONMENT = Variable(
+    "DJANGO_ENV", None, "The same, when ``RQ_POOL_ENV`` is not set either."
+)
+TERM_CHILD = Variable(
+    "TERM_CHILD",
+    None,
+    "If set to anything, an immediate stop raises ``django_rq_pool.TermException`` in the running "
+    "job, so that it can clean up; and QUIT makes the manager leave at once while the workers "
+    "finish.",
+)
+TERM_TIMEOUT = Variable(
+    "RQ_TERM_TIMEOUT",
+    "4.0",
+    "With ``TERM_CHILD``: seconds that the job has to clean up before it is killed.",
+)
+DYNO = Variable(
+    "DYNO",
+    None,
+    "Set by Heroku. The pool then warns if ``TERM_CHILD`` is not set and TERM means an immediate "
+    "stop.",
+)
+
+VARIABLES = (CONFIG_FILE, POOL_ENVIRONMENT, PROJECT_ENVIRONMENT, TERM_CHILD, TERM_TIMEOUT, DYNO)
