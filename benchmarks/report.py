@@ -1,14 +1,19 @@
-"""Report: the numbers of a run as a table for people, as reStructuredText, and as JSON.
+"""Report: the numbers of a run as tables for people, and as JSON.
 
-Rule of the room: every number is printed, whoever has the better one.
+    python benchmarks/report.py benchmarks/results/results.json
+
+prints the tables of a run that was kept. Rule of the room: every number is printed, whoever has the
+better one; the tables are made from the JSON and not kept beside it.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from figures import Measure
 
@@ -27,6 +32,17 @@ class Results:
     facts: dict[str, str]
     measures: dict[str, Measure] = field(default_factory=dict)
     numbers: dict[tuple[str, str, int], list[float | None]] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> Results:
+        """The results that `as_json` has written."""
+        data = json.loads(text)
+        results = cls(data["facts"])
+        for each in data["measured"]:
+            measure = Measure(each["measure"], each["title"], each["unit"])
+            for number in each["repetitions"]:
+                results.add(measure, each["contender"], each["workers"], number)
+        return results
 
     def add(self, measure: Measure, contender: str, workers: int, number: float | None) -> None:
         self.measures.setdefault(measure.key, measure)
@@ -112,12 +128,25 @@ def as_text(table: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def as_rst(table: Sequence[Sequence[str]]) -> str:
-    """A table in reStructuredText's simple form."""
-    rule = "  ".join("=" * width for width in _widths(table))
-    heading, *rows = as_text(table).splitlines()
-    return "\n".join([rule, heading, rule, *rows, rule])
+def as_page(results: Results) -> str:
+    """Every table, and what machine and versions they come from."""
+    return "\n\n".join([*map(as_text, tables(results)), f"{circumstances(results)}\n"])
+
+
+def circumstances(results: Results) -> str:
+    """What machine and versions the numbers come from, in parentheses."""
+    return "(" + ", ".join(f"{name} {value}" for name, value in results.facts.items()) + ")"
 
 
 def _widths(table: Sequence[Sequence[str]]) -> list[int]:
     return [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Prints the tables of a run of the suite.")
+    parser.add_argument("results", type=Path, metavar="FILE", help="a results.json")
+    print(as_page(Results.from_json(parser.parse_args().results.read_text())), end="")
+
+
+if __name__ == "__main__":
+    main()

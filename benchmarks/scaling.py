@@ -16,12 +16,6 @@ import itertools
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("svg")
-
-from matplotlib import pyplot
-
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
@@ -41,6 +35,7 @@ TITLES = {
 }
 
 STYLE = {
+    "backend": "svg",
     "font.family": "sans-serif",
     "font.size": 9,
     "svg.fonttype": "none",
@@ -57,6 +52,8 @@ def draw(name: str, scenario: Scenario, path: Path) -> None:
     """Runs a scenario and writes its picture."""
     world = scenario.run()
     samples = world.samples
+    from matplotlib import pyplot  # `table` needs none
+
     figure, (counts, waiting, age) = pyplot.subplots(
         3, 1, sharex=True, figsize=(7.2, 4.6), height_ratios=(2, 1, 1), layout="constrained"
     )
@@ -83,6 +80,23 @@ def draw(name: str, scenario: Scenario, path: Path) -> None:
         axes.set_xlim(0, scenario.until)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
+
+
+def table() -> list[tuple[str, ...]]:
+    """What the autoscaling does under each load, as the cells of a table with its heading."""
+    rows: list[tuple[str, ...]] = [("Load", "Workers, at most", "Longest wait", "Rises", "Falls")]
+    for name, scenario in SCENARIOS.items():
+        world = scenario.run()
+        rows.append(
+            (
+                TITLES[name],
+                str(max(sample.count for sample in world.samples)),
+                f"{max(wait for _, wait in world.waits):.1f} s",
+                str(sum(change.after > change.before for change in world.changes)),
+                str(sum(change.after < change.before for change in world.changes)),
+            )
+        )
+    return rows
 
 
 Line = list[tuple[float, float]]
@@ -117,6 +131,8 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}")
     arguments.folder.mkdir(exist_ok=True)
+    import matplotlib
+
     with matplotlib.rc_context(STYLE):
         for name in arguments.scenarios or SCENARIOS:
             path = arguments.folder / f"scaling-{name.replace(' ', '-')}.svg"

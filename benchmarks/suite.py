@@ -22,8 +22,8 @@ manager       the manager's cost with 10 to 1,000 workers
 ============  =====================================================================================
 
 Medians, and the smallest and largest repetition, go to the terminal, and with ``--output`` to
-``results.txt``, ``results.rst``, ``results.json``, ``comparison.svg`` and ``manager.svg`` in that
-folder.
+``results.json``, ``comparison.svg`` and ``manager.svg`` in that folder; ``report.py`` prints the
+tables of such a file again.
 
 It needs Linux and the dependency group ``benchmark``: ``tox -e bench -- [options]`` provides it.
 All of it takes half an hour on two cores, and 10 GB of memory; nothing else should run meanwhile.
@@ -187,13 +187,11 @@ def facts() -> dict[str, str]:
     }
 
 
-def write(results: Results, text: str, rst: str, folder: Path) -> None:
+def write(results: Results, folder: Path) -> None:
     """Writes the numbers and the plots to a folder."""
     import plots  # needs matplotlib, which a run without --output does not
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.txt").write_text(text)
-    (folder / "results.rst").write_text(rst)
     (folder / "results.json").write_text(results.as_json())
     plots.draw_comparison(results, folder / "comparison.svg")
     plots.draw_manager(results, folder / "manager.svg")
@@ -212,15 +210,9 @@ def main() -> None:
 
 def tell(results: Results, folder: Path | None) -> None:
     """Prints the numbers, and writes them to a folder if one is given."""
-    found = report.tables(results)
-    circumstances = ", ".join(f"{name} {value}" for name, value in results.facts.items())
-    text, rst = (
-        "\n\n".join([*map(form, found), f"({circumstances})\n"])
-        for form in (report.as_text, report.as_rst)
-    )
-    print(f"\n{text}")
+    print(f"\n{report.as_page(results)}")
     if folder is not None:
-        write(results, text, rst, folder)
+        write(results, folder)
 
 
 def options() -> argparse.ArgumentParser:

@@ -47,7 +47,7 @@ def run_pool(
             happens, 2 the details.
 
     Returns:
-        An exit status: 0 when the pool was told to end, or has finished in burst mode.
+        The exit status, 0 when the pool was told to end or has finished in burst mode.
 
     Raises:
         StartError: the counts cannot be used, or ``strict_fork`` refuses. Nothing was started.
