@@ -30,6 +30,9 @@ PACKAGE = Path(django_rq_pool.__file__).resolve().parent
 KEY_PLACES = ("ledger/*.py", "worker/*.py", "autoscaling/metrics.py")
 """Where the constants of Redis keys stand, below the package."""
 
+OURS = ":pool:"
+"""What is in each key of the pool's own, and in none of RQ's."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -263,28 +266,30 @@ def system_checks() -> list[Table]:
 
 
 def redis_keys() -> list[Table]:
-    """Every key that the pool itself has in Redis, from the constants that end in ``_KEY``."""
+    """Every key that the pool itself has in Redis, from the constants that end in ``_KEY``.
+
+    Raises:
+        LookupError: a constant has no docstring.
+    """
     rows = []
-    for pattern in KEY_PLACES:
-        for path in sorted(PACKAGE.glob(pattern)):
-            relative = path.relative_to(PACKAGE.parent).with_suffix("")
-            module = importlib.import_module(".".join(relative.parts))
-            own = _assigned_names(path)
-            for name, meaning in docstrings(module).items():
-                value = getattr(module, name)
-                if name.endswith("_KEY") and isinstance(value, str):
-                    own.discard(name)
-                    rows.append((_literal(value.replace("%s", "…")), meaning))
-            missing = [n for n in own if isinstance(getattr(module, n, None), str)]
-            if missing:
-                raise LookupError(f"{module.__name__}: no docstring below {', '.join(missing)}")
+    for path in itertools.chain.from_iterable(map(PACKAGE.glob, KEY_PLACES)):
+        name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+        module = importlib.import_module(name)
+        meanings = docstrings(module)
+        for constant in _constants(path):
+            value = getattr(module, constant)
+            if OURS not in value:
+                continue  # one of RQ's own
+            if constant not in meanings:
+                raise LookupError(f"{name}: no docstring below {constant}")
+            rows.append((_literal(value.replace("%s", "…")), meanings[constant]))
     return [Table(("Key", "What it holds"), tuple(sorted(rows)))]
 
 
-def _assigned_names(path: Path) -> set[str]:
-    """The constants of keys that a module assigns, docstring or not."""
+def _constants(path: Path) -> list[str]:
+    """The constants of keys that a module assigns."""
     body = ast.parse(path.read_text()).body
-    return {name for each in body for name in _assigned(each) if name.endswith("_KEY")}
+    return [name for each in body for name in _assigned(each) if name.endswith("_KEY")]
 
 
 def all_hooks() -> list[Table]:

@@ -1,4 +1,4 @@
-"""The examples of the documentation: where counts may come from, word for word."""
+"""The examples of the documentation, word for word: where counts may come from."""
 
 from __future__ import annotations
 
@@ -12,19 +12,12 @@ from datetime import datetime, timezone
 
 import pytest
 
+from documentation import example
 from harness import DEADLINE, MANAGE, ROOT, eventually, python_command
 
 # From a key in Redis
 
-REDIS_KEY = '''
-import django_rq
-
-
-def counts(environment):
-    """As many workers as the key says: redis-cli SET pool:high 8"""
-    redis = django_rq.get_connection("high")
-    return {"high": int(redis.get("pool:high") or 2), "low": 1}
-'''
+REDIS_KEY = example("loader-redis")
 
 
 def test_counts_follow_a_key_in_redis(start_with, valkey):
@@ -50,37 +43,11 @@ def test_a_key_that_holds_no_number_leaves_the_counts_as_they_are(start_with, va
 
 # From a model
 
-MODELS = """
-from django.db import models
+MODELS = example("loader-model-models")
 
+ADMIN = example("loader-model-admin")
 
-class PoolCount(models.Model):
-    queues = models.CharField(max_length=200, unique=True)
-    workers = models.PositiveSmallIntegerField(default=1)
-"""
-
-ADMIN = """
-from django.contrib import admin
-
-from .models import PoolCount
-
-
-@admin.register(PoolCount)
-class PoolCountAdmin(admin.ModelAdmin):
-    list_display = ["queues", "workers"]
-    list_editable = ["workers"]
-"""
-
-POOL = """
-from django_rq_pool import Throttled
-
-from .models import PoolCount
-
-
-@Throttled  # asks the database every ten seconds, not every second
-def counts(environment):
-    return dict(PoolCount.objects.values_list("queues", "workers"))
-"""
+POOL = example("loader-model-pool")
 
 WITH_ADMIN = """
 INSTALLED_APPS += [
@@ -120,14 +87,7 @@ def test_counts_follow_a_model_that_is_edited_in_djangos_admin(start_with, tmp_p
 
 # By the time of day
 
-TIME_OF_DAY = """
-from django.utils import timezone
-
-
-def counts(environment):
-    busy = 8 <= timezone.localtime().hour < 20
-    return {"high": 3 if busy else 1}
-"""
+TIME_OF_DAY = example("loader-time-of-day")
 
 
 @pytest.mark.parametrize(("hour", "workers"), [(12, 3), (23, 1)])
@@ -143,15 +103,7 @@ def test_counts_follow_the_time_of_day(start_with, hour, workers):
 
 # A file that is a template
 
-TEMPLATE = """
-high: {% widthratio cpu_count 1 2 %}       # two for each CPU
-low: {{ env.LOW_WORKERS|default:1 }}
-{% if hostname == "web1" %}
-default:                                   # one host runs the scheduler
-  workers: 1
-  with_scheduler: true
-{% endif %}
-"""
+TEMPLATE = example("counts-template")
 
 
 @pytest.mark.parametrize(("given", "low"), [({}, 1), ({"LOW_WORKERS": "3"}, 3)])
@@ -171,20 +123,7 @@ def test_a_file_is_a_template(start_pool, given, low, here):
 
 # Bounds
 
-SCALED = """
-"high,default":
-  workers: {min: 1, max: 10}
-  target_latency: 2
-low:
-  workers: {min: 0, max: 4}
-foo: 1
-max_total: 12
-production:
-  "high,default":
-    workers: {min: 4, max: 40}
-  low: 2
-  max_total: 50
-"""
+SCALED = example("counts-bounds")
 
 
 @pytest.mark.parametrize(
@@ -202,8 +141,10 @@ def test_a_group_may_have_bounds(start_pool, environment, rows):
         assert line.startswith(row + " ")
 
 
-@pytest.mark.parametrize("example", [REDIS_KEY, MODELS, ADMIN, POOL, TIME_OF_DAY, TEMPLATE, SCALED])
-def test_the_readme_has_the_example_word_for_word(example):
-    lines = (line for line in example.strip("\n").splitlines())
-    indented = "\n".join(f"    {line}" if line else "" for line in lines)
-    assert indented in (ROOT / "README.rst").read_text()
+# From a script
+
+
+def test_a_script_runs_the_pool(start_pool):
+    pool = start_pool(command=python_command("-c", example("api-run-pool"))).expect_ready(5)
+    pool.expect("of pool shop started: high,default=4, low=1")
+    assert pool.stop() == 0

@@ -12,8 +12,8 @@ from rq import Worker
 from rq.job import JobStatus
 
 from django_rq_pool.config.stop_policy import STOP_SIGNALS
-from django_rq_pool.planning.phases import INFO, MANAGER_SIGNALS, OTHER_SIGNALS
-from harness import ROOT, eventually
+from django_rq_pool.planning.phases import INFO, OTHER_SIGNALS
+from harness import eventually
 
 
 def states(valkey) -> list[str]:
@@ -196,11 +196,3 @@ def test_a_thousand_signals_under_load_cost_no_job_and_no_worker(start_pool, enq
     assert pool.manager_pid == manager
     eventually(lambda: len(Worker.all(connection=valkey)) == len(pool.workers()) == 4)
     assert pool.stop() == 0
-
-
-def test_the_readme_has_a_row_for_each_signal_and_for_no_other():
-    text = (ROOT / "README.rst").read_text()
-    table = text.partition("To the manager:")[2].partition("To a worker:")[0]
-    rows = re.findall(r"^``(\w+)``", table, re.MULTILINE)
-    names = ["INFO" if signum == INFO else signum.name[3:] for signum in MANAGER_SIGNALS]
-    assert rows == names
