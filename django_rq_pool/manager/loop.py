@@ -16,6 +16,7 @@ from setproctitle import setproctitle
 from .. import hooks
 from ..config.groups import Counts
 from ..config.stop_policy import STOP_SIGNALS
+from ..errors import ExitStatus
 from ..ipc.counts_channel import LoadResult
 from ..ipc.reports import Event, Report
 from ..planning import phases
@@ -70,7 +71,7 @@ class Manager:
         self._load_error = ""
         self._titled: list[int] | None = None
         self._began = processes.monotonic()
-        self._exit_status = 0
+        self._exit_status = ExitStatus.ENDED
 
     def run(self) -> int:
         """Runs the pool until it has ended.
@@ -107,7 +108,7 @@ class Manager:
             self._takeover.give_up()
         elif self._takeover.is_midway and self._children.fails_to_boot():
             logger.error("workers cannot boot: the older pool gets its workers back")
-            self._exit_status = 1
+            self._exit_status = ExitStatus.FAILED
             self.phase = Phase.QUITTING
             self._takeover.give_up()
         self._takeover.look(wanted, self._children.roster)
@@ -220,7 +221,7 @@ class Manager:
             self._takeover.begin()
             self._status.start_succeeded()
         else:
-            self._exit_status = 1
+            self._exit_status = ExitStatus.FAILED
             self._status.start_failed(result.text)
             if self.phase not in phases.STOPS:
                 self.phase = Phase.TERMINATING

@@ -18,6 +18,7 @@ from ..config import redis_clients
 from ..config.classes import exception_handlers, unfit, worker_class_of
 from ..config.groups import QueueGroup
 from ..config.redis_clients import UNREACHABLE
+from ..errors import ExitStatus
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
 from ..ledger import recovery
@@ -51,13 +52,13 @@ def run_worker(assignment: Assignment) -> int:
             except UNREACHABLE as error:
                 if link.ready:
                     logger.warning("worker %s could not unregister: %s", assignment.name, error)
-                    return 1
-        return 0
+                    return ExitStatus.FAILED
+        return ExitStatus.ENDED
     except BaseException:  # a project's class may raise anything, SystemExit included
         if link.ready:
             raise
         assignment.reports.send(Event.BOOT_FAILED, traceback.format_exc())
-        return 1
+        return ExitStatus.FAILED
 
 
 def _prepare(assignment: Assignment, link: ManagerLink) -> PooledWorker:
@@ -83,7 +84,8 @@ def _work(worker: PooledWorker, assignment: Assignment) -> int:
         dequeue_strategy=DequeueStrategy(options.dequeue_strategy),
     )
     entitled = assignment.burst or options.max_jobs or options.max_idle_time
-    return 0 if worker.asked_to_stop or (entitled and not worker.crashed) else 1
+    left_well = worker.asked_to_stop or (entitled and not worker.crashed)
+    return ExitStatus.ENDED if left_well else ExitStatus.FAILED
 
 
 def build_worker(group: QueueGroup, name: str) -> PooledWorker:
