@@ -13,7 +13,7 @@ from datetime import datetime, timezone
 import pytest
 
 from documentation import example
-from harness import DEADLINE, MANAGE, ROOT, eventually, python_command
+from harness import DEADLINE, MANAGE, eventually, python_command
 
 # From a key in Redis
 
