@@ -1,6 +1,6 @@
-"""Log: one form for every line that the pool and its workers write.
+"""Log: one format for every line that the pool and its workers write.
 
-Rule of the room: what the project's ``LOGGING`` says about a logger wins.
+Rule of the room: the project's setting ``LOGGING`` takes precedence.
 """
 
 from __future__ import annotations
@@ -10,28 +10,34 @@ import sys
 
 from rq.logutils import colorizer, setup_loghandlers
 
-FORMAT = "%(asctime)s [%(process)d] %(message)s"
+FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
+"""Such as ``2026-11-28 06:00:00 [123] INFO manager 123 of pool shop started``."""
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 LOGGERS = ("django_rq_pool", "rq.worker", "rq.job")
+"""The logger of this package and those of RQ."""
 
 
 def set_up(verbosity: int) -> None:
-    """Sends the pool's and RQ's loggers to the console, unless they go somewhere already.
+    """Gives each of `LOGGERS` RQ's console handlers, unless it has a handler already.
+
+    RQ's handlers write ERROR and above to standard error, and everything else to standard output.
 
     Args:
-        verbosity: Django's option: 0 warnings and errors, 1 what happens, 2 and 3 the details;
-            the levels that ``rqworker`` has for them.
+        verbosity: Django's option ``--verbosity``: 0 logs warnings and errors, 1 events, 2 and 3
+            details. ``rqworker`` uses the same levels.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
     for name in LOGGERS:
-        # The level is left alone at the default verbosity where the project has set one.
+        # At the default verbosity, a level that the project has set stays.
         chosen = logging.getLogger(name).level
         keep = chosen != logging.NOTSET and verbosity == 1
         setup_loghandlers(chosen if keep else level, DATE_FORMAT, FORMAT, name=name)
 
 
 def follow_output() -> None:
-    """Has RQ colour its lines only if standard output is a terminal now: it looks when it is
-    imported, before the stream may have been sent to a file."""
+    """Makes RQ colour its lines only if standard output is a terminal now.
+
+    RQ decides when it is imported. Standard output may have been redirected to a file since.
+    """
     colorizer.notty = not sys.stdout.isatty()
