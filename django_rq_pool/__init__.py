@@ -1,6 +1,6 @@
 """A pool of RQ workers for Django: one preloaded manager, many queue groups.
 
-Importable without configured settings; what needs them is imported when it is called.
+Rule of the room: it can be imported before Django's settings are configured.
 """
 
 from __future__ import annotations
@@ -28,32 +28,34 @@ def run_pool(
 ) -> int:
     """Runs a pool in this process until a signal ends it, as ``manage.py rqpool`` does.
 
-    Call it in the main thread of a script, after ``django.setup()`` and before anything that
-    starts threads or opens sockets: workers are forked from this process as it is then.
+    Call it in the main thread of a script, after ``django.setup()``. Call it before anything
+    starts a thread or opens a socket, because every worker is a fork of this process.
 
     Args:
-        counts: the counts, in a form that the setting ``RQ_POOL`` may have: a mapping, the path of
-            a YAML file, or a loader; None looks for them where the command does.
-        name: the name of the pool; None takes the project's.
-        environment: the section of the counts that overrides the others; None asks
+        counts: the counts, in any form that the setting ``RQ_POOL`` takes: a mapping, the path of
+            a YAML file, or a loader. None: search where the command searches.
+        name: the name of the pool. None: the name of the project.
+        environment: the environment, a section of the counts that overrides the root. None:
             ``RQ_POOL_ENV``, then ``DJANGO_ENV``.
-        burst: end when every worker has found its queues empty.
-        preload: modules to import before the first fork; None takes ``RQ_POOL_PRELOAD``.
-        term: what TERM means: ``immediate``, ``graceful-wait`` or ``graceful``, as the command's
-            options of these names.
-        strict_fork: refuse to start when the manager has threads or open sockets, which a fork
-            does not bear, instead of warning.
-        verbosity: what is logged, unless ``LOGGING`` says where it goes: 0 warnings, 1 what
-            happens, 2 the details.
+        burst: stop when every worker has found its queues empty.
+        preload: dotted names of modules to import before the first fork. None:
+            ``RQ_POOL_PRELOAD``.
+        term: what TERM does: ``"immediate"``, ``"graceful-wait"`` or ``"graceful"``, like the
+            command's options ``--term-immediate`` and so on.
+        strict_fork: refuse to start if the manager has threads or open sockets, which are not
+            safe to fork. False: only warn.
+        verbosity: how much is logged: 0 warnings, 1 events, 2 details. A logger that has a
+            handler or a level in ``LOGGING`` keeps it.
 
     Returns:
-        The exit status, 0 when the pool was told to end or has finished in burst mode.
+        The exit status: 0 if a signal stopped the pool or it finished in burst mode; see
+        `errors.ExitStatus`.
 
     Raises:
         StartError: the counts cannot be used, or ``strict_fork`` refuses. Nothing was started.
-        ValueError: ``term`` has no such value.
-        RuntimeError: this is not the main thread, where signals are heeded.
-        Exception: whatever a module raises that is imported before the first fork.
+        ValueError: ``term`` is none of the three values.
+        RuntimeError: this is not the main thread. Python handles signals there only.
+        Exception: whatever a module raises while it is imported before the first fork.
     """
     import threading
 
@@ -64,7 +66,7 @@ def run_pool(
     from .startup.run_options import RunOptions
 
     if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("run_pool: call it in the main thread, where signals are heeded.")
+        raise RuntimeError("run_pool: call it in the main thread, which handles signals.")
     policy = TermPolicy(term)
     log.set_up(verbosity)
     return run(

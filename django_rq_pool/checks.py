@@ -1,6 +1,6 @@
-"""System checks: what ``rqpool`` would refuse, told by ``manage.py check``.
+"""System checks: ``manage.py check`` reports what ``rqpool`` would refuse.
 
-Rule of the room: the same problems and the same sentences as the command's, with ids and hints.
+Rule of the room: the same problems and messages as the command, with an id and a hint.
 """
 
 from __future__ import annotations
@@ -16,12 +16,19 @@ from .config.problems import CountsError, Problem
 
 @register("rq")
 def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Parses the counts that ``rqpool`` would use if it were started without options.
+    """Checks the counts that ``rqpool`` would use if it were started without options.
 
-    A loader of the project's own is not called: it may ask a database that ``manage.py migrate``,
-    which runs the checks first, has yet to make.
+    A loader of the project is not called. It may query a database that does not exist yet, because
+    ``manage.py migrate`` runs the checks before it creates the tables.
+
+    Args:
+        app_configs: not used; the counts belong to no app.
+        kwargs: not used; Django may pass more.
+
+    Returns:
+        An error or a warning for each problem.
     """
-    # Not imported with the app: RQ and django-rq cost every command a tenth of a second.
+    # Imported here and not with the app: RQ and django-rq would cost every command 0.1 s.
     from .config import loaders, settings
 
     try:
@@ -34,6 +41,6 @@ def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 
 
 def message(problem: Problem) -> CheckMessage:
-    """A problem as Django shows it."""
+    """Converts a problem to Django's kind of message: ``W`` numbers are warnings."""
     level = Warning if problem.kind.value.startswith("W") else Error
     return level(problem.text, hint=problem.hint, id=f"django_rq_pool.{problem.kind.value}")

@@ -1,7 +1,7 @@
-"""Connections: let go of what Django holds open before a fork, and connect again after it.
+"""Connections: closes Django's database and cache connections before a fork, reopens them after.
 
-Rule of the room: a socket belongs to one process. Only what exists is closed, and only what the
-manager had open is opened; everything else stays as lazy as Django has it.
+Rule of the room: a socket belongs to one process. Only connections that exist are closed, and only
+those that the manager had open are reopened. Django opens all others when they are first used.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ logger = logging.getLogger("django_rq_pool")
 
 
 def close_connections() -> tuple[str, ...]:
-    """Closes every database connection of this thread, their pools too, and every cache.
+    """Closes every database connection of this thread, every connection pool and every cache.
 
     Returns:
-        The aliases of the databases that were open.
+        The aliases of the databases that were open, in Django's order.
     """
     opened = []
     for connection in connections.all(initialized_only=True):
@@ -33,15 +33,17 @@ def close_connections() -> tuple[str, ...]:
             opened.append(connection.alias)
             _close(f"database {connection.alias!r}", connection.close)
         if has_pool:
-            # close() has only given the connection back, whose socket is still open.
+            # close() has only returned the connection to its pool: the socket is still open.
             _close_pool(connection)
     _close_caches()
     return tuple(opened)
 
 
 def _has_pool(connection: BaseDatabaseWrapper) -> bool:
-    """Whether there is a pool for it: psycopg's, or Oracle's, where the key is a tuple. To ask
-    Django for a pool would make one."""
+    """Whether the connection has a pool, psycopg's or Oracle's (where the key is a tuple).
+
+    It reads Django's private table, because ``connection.pool`` would create a pool.
+    """
     return any(
         connection.alias in (pool if isinstance(pool, tuple) else (pool,))
         for pool in getattr(connection, "_connection_pools", ())
@@ -56,30 +58,30 @@ def _close_caches() -> None:
     for alias in caches:
         cache = getattr(caches._connections, alias, None)  # type: ignore[attr-defined]
         if cache is None:
-            continue  # it was never used, and caches[alias] would make it
+            continue  # it was never used, and caches[alias] would create it
         what = f"cache {alias!r}"
         _close(what, cache.close)
         if not isinstance(cache, RedisCache):
-            del caches[alias]  # what close() has left open may go with the object
+            del caches[alias]  # this may close what close() has left open
         elif "_cache" in vars(cache):
-            # Its close() does nothing, and to drop it leaves its sockets to the garbage collector.
+            # Its close() does nothing, and deleting it leaves its sockets to the garbage collector.
             for pool in cache._cache._pools.values():  # type: ignore[attr-defined]
                 _close(what, pool.disconnect)
 
 
 def _close(what: str, close: Callable[[], object]) -> None:
-    """What is broken may fail to close; it is gone all the same, and its owner must live on."""
+    """Calls ``close`` and logs an error. A broken connection must not end the process."""
     try:
         close()
     except Exception as error:
-        logger.warning("%s: an error while it was closed: %s", what, in_a_line(error))
+        logger.warning("%s: closing failed: %s", what, in_a_line(error))
 
 
 def renew_connections() -> None:
-    """Does between two jobs in one process what Django does between two requests.
+    """Does between two jobs of one process what Django does between two requests.
 
-    A connection that is broken or older than ``CONN_MAX_AGE`` is closed, and caches do whatever
-    they do then. Otherwise every job after a restart of the database would fail.
+    It closes database connections that are broken or older than ``CONN_MAX_AGE``, and calls
+    ``close()`` of each cache. Otherwise every job after a restart of the database would fail.
     """
     for connection in connections.all(initialized_only=True):
         _close(f"database {connection.alias!r}", connection.close_if_unusable_or_obsolete)
@@ -88,45 +90,48 @@ def renew_connections() -> None:
 
 
 class ManagerConnections:
-    """What the manager has had open, which it must not take into a fork."""
+    """The manager's database connections: closed before each fork, reopened in each worker."""
 
     def __init__(self) -> None:
-        self._aliases: dict[str, None] = {}  # in their order, each once
+        self._aliases: dict[str, None] = {}  # an ordered set
 
     def close(self) -> None:
-        """Lets go of everything and remembers which databases it was. Called before each fork: it
-        takes some microseconds when nothing is open."""
+        """Closes every connection and remembers which databases were open.
+
+        The manager calls it before each fork. It takes some microseconds when nothing is open.
+        """
         self._aliases.update(dict.fromkeys(close_connections()))
 
     def reopen(self, worker: str) -> None:
-        """Connects this process to the databases that the manager had open at any ``close``.
+        """Connects this process to every database that was open at any earlier ``close``.
 
-        One that cannot be reached is reported: a job that needs it will try again.
+        A database that cannot be reached is logged as a warning. A job that needs it connects
+        again by itself.
 
         Args:
-            worker: the name of the worker, for the report.
+            worker: the name of the worker, for the log.
         """
         for alias in self._aliases:
             try:
                 _open(connections[alias])
             except Exception as error:  # a project's backend may raise anything
                 logger.warning(
-                    "worker %s: database %r cannot be reached: %s; jobs will try again",
+                    "worker %s: database %r cannot be reached: %s. Jobs will connect again.",
                     worker,
                     alias,
                     in_a_line(error),
                 )
                 _close(f"database {alias!r}", connections[alias].close)
-                if _has_pool(connections[alias]):  # its threads would go on trying
+                if _has_pool(connections[alias]):  # its threads would keep trying to connect
                     _close_pool(connections[alias])
 
 
 def _open(connection: Any) -> None:
     if connection.vendor == "postgresql" and connection.pool is not None:
-        # The pool would try for half a minute, and not say what is wrong.
+        # The pool would try for 30 s and then not say what is wrong.
         connection.Database.connect(**connection.get_connection_params()).close()
     connection.ensure_connection()
 
 
 manager_connections = ManagerConnections()
-"""This process's. The worker's copy knows what the manager had open when it was forked."""
+"""The one of this process. A worker inherits the manager's, so it knows what to reopen."""

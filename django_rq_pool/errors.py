@@ -1,6 +1,6 @@
-"""Errors: the exceptions and exit statuses that users of this package meet.
+"""Errors: the exceptions and exit statuses that users of this package may see.
 
-Rule of the room: standard library only, for `__init__` offers them.
+Rule of the room: it imports the standard library only, because the package itself imports it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class ExitStatus(IntEnum):
 
 
 class StartError(Exception):
-    """A pool cannot be started. The text says why, and what would help; nothing was started."""
+    """A pool cannot be started. The message says why and what would help. Nothing was started."""
 
 
 class TermException(BaseException):
-    """Raised in a running job when its worker is asked to stop immediately under TERM_CHILD.
+    """Raised in a running job if its worker must stop immediately and ``TERM_CHILD`` is set.
 
-    It is not an ``Exception``, so that a job which catches those does not swallow it. A job that
-    leaves it uncaught ends, and is then retried, failed or requeued.
+    It is not an ``Exception``, so that ``except Exception`` in a job does not catch it. A job that
+    does not catch it ends, and is then retried, failed or requeued.
     """

@@ -1,7 +1,7 @@
-"""Hooks: the project's own code, run at moments of the pool's life.
+"""Hooks: code of the project that runs at certain moments of the pool's life.
 
-Rule of the room: a list for each moment, which knows what becomes of an exception. Importable
-without configured settings, Django and RQ, so that any module may register a hook.
+Rule of the room: one list for each moment, which also knows what an exception does. It can be
+imported without Django, RQ and settings, so that any module may register a hook.
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ AnyHook = TypeVar("AnyHook", bound=Hook)
 class Hooks:
     """The hooks of one moment, in the order in which they run.
 
-    It is the decorator that adds to it::
+    The object is also the decorator that adds a hook::
 
         @after_prefork
         def start_sentry(worker): ...
 
     Args:
+        name: the name of the moment, such as ``after_prefork``.
+        must_succeed: True: an exception in a hook leaves `run`. False: it is logged with its
+            traceback, and the next hook runs.
+        first: a hook of the pool. It can be removed like any other.
+        last: a function that always runs after the hooks. It cannot be removed.
+
+    Attributes:
         name: the name of the moment.
-        must_succeed: what a hook raises goes to whoever runs the hooks. Otherwise it is logged
-            with its traceback, and the next hook runs.
-        first: a hook of the pool's own, which may be removed like any other.
-        last: what always runs after the hooks, and is none.
     """
 
     def __init__(
@@ -46,23 +49,37 @@ class Hooks:
         self._last = last
 
     def __call__(self, hook: AnyHook) -> AnyHook:
-        """Adds a hook as the last one, and returns it unchanged."""
+        """Adds a hook at the end of the list.
+
+        Args:
+            hook: the function to add.
+
+        Returns:
+            The same function, so that this works as a decorator.
+        """
         self._hooks.append(hook)
         return hook
 
     def remove(self, hook: Hook) -> None:
-        """Takes a hook off the list.
+        """Removes a hook from the list.
+
+        Args:
+            hook: the function to remove.
 
         Raises:
-            ValueError: it is not there; the text names those that are.
+            ValueError: it is not in the list. The message names the hooks that are.
         """
         try:
             self._hooks.remove(hook)
         except ValueError:
-            raise ValueError(f"{_name(hook)} is no hook of {self!r}.") from None
+            raise ValueError(f"{_name(hook)} is not a hook of {self!r}.") from None
 
     def replace(self, hooks: Iterable[Hook]) -> None:
-        """Puts other hooks in the place of all that are there."""
+        """Replaces all hooks.
+
+        Args:
+            hooks: the new hooks, in the order in which they shall run.
+        """
         self._hooks = list(hooks)
 
     def __iter__(self) -> Iterator[Hook]:
@@ -75,15 +92,18 @@ class Hooks:
         return f"{self.name}({', '.join(map(_name, self._hooks))})"
 
     def run(self, *arguments: object) -> None:
-        """Calls every hook with the arguments.
+        """Calls every hook.
+
+        Args:
+            arguments: what each hook is called with; the text of each list says what that is.
 
         Raises:
-            Exception: what a hook raises, if the hooks must succeed; the rest is not called then.
+            Exception: what a hook raises, if the hooks must succeed. Later hooks do not run then.
         """
         for hook in self:
             try:
                 hook(*arguments)
-            except (Exception, SystemExit):  # a library may leave when it is not content
+            except (Exception, SystemExit):  # some libraries call sys.exit() on an error
                 if self._must_succeed:
                     raise
                 logger.exception("%s: the hook %s failed", self.name, _name(hook))
@@ -92,7 +112,7 @@ class Hooks:
 
 
 def _name(hook: Hook) -> str:
-    """Where to find a hook; one that is no function is shown as it shows itself."""
+    """The dotted path of a hook; the ``repr`` of an object that has none."""
     try:
         return f"{hook.__module__}.{hook.__qualname__}"
     except AttributeError:
@@ -100,42 +120,46 @@ def _name(hook: Hook) -> str:
 
 
 def reopen_connections(worker: Any) -> None:
-    """Connects the worker to the databases that the manager had open: those are in use."""
+    """Connects a worker to the databases that the manager had open, because the project uses them.
+
+    Args:
+        worker: the RQ worker.
+    """
     from .connections import manager_connections
 
     manager_connections.reopen(worker.name)
 
 
 def _close_connections() -> None:
-    """Closes what hooks or loaders have opened in the manager."""
+    """Closes the connections that hooks or the project's code opened in the manager."""
     from .connections import manager_connections
 
     manager_connections.close()
 
 
 after_prefork = Hooks("after_prefork", must_succeed=True, first=reopen_connections)
-"""Called in each worker with its RQ worker object, before the worker is ready. One that raises is
-a boot failure: the worker leaves, and its group tries again later. What holds a socket or a thread
-belongs here, for neither can be taken along through a fork."""
+"""Runs in each worker before it is ready, with the RQ worker as argument. An exception is a boot
+failure: the worker ends, and the pool forks another one later. Start what holds a socket or a
+thread here, because neither survives a fork."""
 
 before_fork = Hooks("before_fork", must_succeed=False, last=_close_connections)
-"""Called in the manager, without arguments, before each fork. The manager does nothing else until
-its hooks have returned: it reaps no worker and heeds no signal. Databases and caches that they
-open are closed again."""
+"""Runs in the manager before each fork, without arguments. Until the hooks return, the manager
+reaps no worker and handles no signal. Database and cache connections that hooks open are closed
+again before the fork."""
 
 after_spawn = Hooks("after_spawn", must_succeed=False)
-"""Called in the manager after each fork of a worker, with the worker's `roster.WorkerRecord`, its
-pid and the `roster.Roster`."""
+"""Runs in the manager after each fork of a worker, with three arguments: the worker's
+`planning.roster.WorkerRecord`, its pid and the `planning.roster.Roster`."""
 
 siginfo = Hooks("siginfo", must_succeed=False)
-"""Called in the manager with the `roster.Roster` when it is asked for a report by INFO."""
+"""Runs in the manager when the signal INFO asks for a report, with the `planning.roster.Roster`."""
 
 
 def discover() -> None:
-    """Imports the module ``rqpool`` of each installed app that has one, as Django does ``admin``.
+    """Imports the module ``rqpool`` of each installed app, as Django does with ``admin``.
 
     Raises:
-        Exception: whatever a module raises when it is imported.
+        Exception: whatever such a module raises while it is imported.
     """
     from django.utils.module_loading import autodiscover_modules
 

@@ -1,6 +1,6 @@
-"""Text: the small words of messages.
+"""Text: helpers that put values into messages.
 
-Rule of the room: values in, text out; nothing of the pool.
+Rule of the room: values in, text out. It knows nothing about the pool.
 """
 
 from __future__ import annotations
@@ -12,22 +12,31 @@ from collections.abc import Iterable, Sequence
 
 
 def short(value: object) -> str:
-    """A value as code writes it, cut where it is long."""
+    """The ``repr`` of a value, shortened.
+
+    Args:
+        value: any value, even one whose ``repr`` fails.
+    """
     try:
         return reprlib.repr(value)
-    except Exception:  # repr() is the value's own code; and an integer can be too long to print
+    except Exception:  # repr() may be the project's code, and an integer can be too long to print
         return f"a value of type {type(value).__name__}"
 
 
 def shortened(text: str, length: int) -> str:
-    """A text without its middle if it has more than ``length`` characters."""
+    """A text without its middle, if it is too long.
+
+    Args:
+        text: the text.
+        length: how many characters of it stay, half of them from its end.
+    """
     if len(text) <= length:
         return text
     return f"{text[: length // 2]}\n  ...\n{text[-length // 2 :]}"
 
 
 def in_a_line(error: Exception) -> str:
-    """The text of an exception in one line; its class name if it has no text."""
+    """The message of an exception in one line, or its class name if it has no message."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -35,23 +44,28 @@ _VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+([.]\d+)?")
 
 
 def unvaried(text: str) -> str:
-    """A text with every number, address and hexadecimal name replaced by ``0``, so that two
-    messages of the same cause compare equal."""
+    """A text with each number, address and hexadecimal id replaced by ``0``.
+
+    Two messages with the same cause are equal then, even if they name different jobs or times.
+    """
     return _VARYING.sub("0", text)
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names in quotes with commas between them."""
+    """Names in quotes, separated by commas."""
     return ", ".join(map(repr, names))
 
 
 def nearest(word: object, known: Sequence[str], what: str) -> str:
-    """A hint for an unknown word: the closest known one, and the list of all.
+    """A hint for an unknown word: the most similar known word, and the list of all.
 
     Args:
-        word: the unknown word; only text has a closest one.
-        known: the words that are known.
-        what: what these are called, as the subject of a sentence.
+        word: the unknown word. If it is not a string, only the list is given.
+        known: the known words.
+        what: the plural name of the known words, which starts a sentence, such as ``Options``.
+
+    Returns:
+        Such as ``Did you mean 'max_jobs'? Options are workers, max_jobs.``
     """
     close = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
     guess = f"Did you mean {close[0]!r}? " if close else ""

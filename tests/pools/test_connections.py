@@ -299,7 +299,7 @@ def tell(worker):
     pool_jobs.note("connected", str(connection.connection is not None))
 """
     pool = start_shop(postgres_folder, "high=1", rqpool=source, settings=settings).expect_ready(1)
-    [warning] = pool.found(r"database 'other' cannot be reached: .*; jobs will try again$")
+    [warning] = pool.found(r"database 'other' cannot be reached: .*\. Jobs will connect again\.$")
     assert "not currently accepting connections" in warning[0]
     job = enqueue("high", "trade", 1)
     eventually(lambda: job.is_finished)

@@ -173,7 +173,7 @@ logging.getLogger("django_rq_pool").addFilter(lambda record: told.append(record.
 caches["broken"].set("a", 1)
 cache.set("a", 1)
 close_connections()
-assert told == ["cache 'broken': an error while it was closed: it does not close"], told
+assert told == ["cache 'broken': closing failed: it does not close"], told
 assert held() == set(), held()
 """,
         SHOP_CACHE=server.connection_url,
@@ -238,7 +238,7 @@ connections["default"].settings_dict["HOST"] = "/nowhere"
 ours.reopen("w1")
 [line] = told
 assert line.startswith("worker w1: database 'default' cannot be reached: connection"), line
-assert line.endswith("; jobs will try again")
+assert line.endswith(". Jobs will connect again.")
 assert "/nowhere" in line and "\\n" not in line
 assert connections["other"].connection is not None
 assert "default" not in getattr(connection, "_connection_pools", {})

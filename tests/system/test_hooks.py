@@ -69,7 +69,7 @@ def test_a_hook_can_be_removed(hooks):
 
 def test_removing_what_is_not_there_says_what_is(hooks):
     hooks(first)
-    with pytest.raises(ValueError, match=r"^\S+\.second is no hook of moment\(\S+\.first\)\.$"):
+    with pytest.raises(ValueError, match=r"^\S+\.second is not a hook of moment\(\S+\.first\)\.$"):
         hooks.remove(second)
 
 

@@ -118,7 +118,7 @@ thread.join()
 def test_a_pool_that_no_signal_would_reach_is_refused(start_pool):
     pool = start_pool(command=python_command("-c", IN_A_THREAD))
     assert pool.wait() == 0
-    assert pool.text() == "run_pool: call it in the main thread, where signals are heeded.\n"
+    assert pool.text() == "run_pool: call it in the main thread, which handles signals.\n"
 
 
 def test_the_package_can_be_imported_without_settings():
