@@ -1,7 +1,7 @@
-"""Classes: whether what the counts and settings name can be imported and used.
+"""Classes: checks that everything the counts and settings name can be imported and used.
 
-Rule of the room: everything that a worker would import at its boot is imported here once, before
-the start, so that a wrong name is an error of the command and not of every worker.
+Rule of the room: it imports, before the start, everything that a worker imports when it boots. A
+wrong name is then one error of the command, and not a boot failure of every worker.
 """
 
 from __future__ import annotations
@@ -25,14 +25,22 @@ from .problems import Kind, Problem
 
 
 def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
-    """What the group's workers would import at boot, imported now: a bad name stops the start."""
+    """Imports what the group's workers import when they boot.
+
+    Args:
+        group: the queue group.
+        source: where the counts come from, for the messages.
+
+    Returns:
+        A problem for each class, serializer or setting that cannot be used.
+    """
     options = group.options
     worker_class = options.worker_class or getattr(settings, "RQ", {}).get("WORKER_CLASS")
 
     def check_worker_class() -> None:
-        problem = unfit(get_worker_class(worker_class))
-        if problem is not None:
-            raise TypeError(problem.rstrip("."))
+        reason = why_unusable(get_worker_class(worker_class))
+        if reason is not None:
+            raise TypeError(reason.rstrip("."))
 
     def check_job_class() -> None:
         _require(get_job_class(options.job_class), Job)
@@ -45,14 +53,14 @@ def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
         for each in classes:
             _require(each, Queue)
         if len(classes) > 1:
-            raise TypeError("the queues of a group must be of one class")
+            raise TypeError("the queues of a group must all have one class")
 
     def check_queue_serializers() -> None:
         for queue in group.queues:
             resolve_serializer(settings.RQ_QUEUES[queue].get("SERIALIZER"))
 
     path = "Give the dotted path of one that can be imported and used."
-    setting = "Mend the setting; django-rq's documentation says what it may be."
+    setting = "Correct the setting; django-rq's documentation lists its values."
     checks: dict[str, tuple[object, Callable[[], object], str]] = {
         "worker_class": (worker_class, check_worker_class, path),
         "job_class": (options.job_class, check_job_class, path),
@@ -66,7 +74,7 @@ def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
     for what, (given, check, hint) in checks.items():
         try:
             check()
-        except Exception as error:  # a module may raise anything when it is imported
+        except Exception as error:  # a module may raise anything while it is imported
             yield Problem(
                 Kind.IMPORT,
                 f"{source}: {group.name!r}: the {what}{'' if given is None else f' {given!r}'} "
@@ -77,11 +85,15 @@ def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
 
 def _require(found: object, base: type) -> None:
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise TypeError(f"{found!r} is no subclass of {base.__module__}.{base.__qualname__}")
+        raise TypeError(f"{found!r} is not a subclass of {base.__module__}.{base.__qualname__}")
 
 
 def _reason(given: object, error: Exception) -> str:
-    """Why an import failed. RQ answers *invalid attribute* whatever went wrong in the module."""
+    """Why an import failed, in one sentence.
+
+    RQ says *invalid attribute* even if the module itself raised. The module is imported again here
+    to get the real exception.
+    """
     module = given.rpartition(".")[0] if isinstance(given, str) else ""
     if module and isinstance(error, ValueError):
         try:
@@ -91,29 +103,39 @@ def _reason(given: object, error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def unfit(worker_class: object) -> str | None:
-    """Why a class cannot be a worker's class in a pool, or None when it can."""
+def why_unusable(worker_class: object) -> str | None:
+    """Why a pool cannot use a worker class.
+
+    Args:
+        worker_class: the class that the counts or settings name.
+
+    Returns:
+        The reason as a sentence, or None if the class can be used.
+    """
     if not (isinstance(worker_class, type) and issubclass(worker_class, BaseWorker)):
         return f"{worker_class!r} is not an RQ worker class."
     if issubclass(worker_class, SpawnWorker):
-        return "SpawnWorker starts a new interpreter for every job, which shares nothing."
+        return "SpawnWorker starts a new interpreter for every job, which shares no memory."
     return None
 
 
 def worker_class_of(group: QueueGroup) -> type[Any]:
-    """The worker class of a group: its own, or the settings'.
+    """The worker class of a group: its option ``worker_class``, else the one of the settings.
+
+    Args:
+        group: the queue group.
 
     Raises:
-        Exception: whatever importing it raises.
+        Exception: whatever the import raises.
     """
     found: type[Any] = get_worker_class(group.options.worker_class)
     return found
 
 
 def exception_handlers() -> list[Callable[..., object]]:
-    """The exception handlers of ``RQ_EXCEPTION_HANDLERS``, imported.
+    """Imports the exception handlers of the setting ``RQ_EXCEPTION_HANDLERS``.
 
     Raises:
-        Exception: whatever importing them raises.
+        Exception: whatever the import raises.
     """
     return list(get_exception_handlers() or ())

@@ -1,7 +1,7 @@
-"""Entries: what stands behind one key of the counts, read by itself.
+"""Entries: reads one key of the counts and its value.
 
-Rule of the room: a key and a value come in, an entry or a complaint comes out. What other entries
-and RQ_QUEUES have to say to it is the business of `groups`.
+Rule of the room: a key and a value go in, an entry or a problem comes out. What depends on other
+entries or on ``RQ_QUEUES`` is checked in `groups`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .options import (
     VALIDATORS,
     WORKERS,
     Bounds,
-    all_ready,
+    is_whole_number,
     positive,
 )
 from .problems import Complaints, Kind
@@ -29,12 +29,12 @@ BOUNDS_EXAMPLE = f"{WORKERS}: {{{BOUNDS[0]}: 1, {BOUNDS[1]}: 10}}"
 
 @dataclass(frozen=True)
 class Entry:
-    """One queue group as written.
+    """One queue group as the counts write it.
 
     Attributes:
-        names: the queue names, ``*`` included.
-        workers: the count, or the bounds between which it moves, or None when left out.
-        options: those given, by name.
+        names: the queue names in priority order; ``*`` is not expanded.
+        workers: the count, or the bounds of a scaled group, or None if the entry has neither.
+        options: the values of the options that the entry gives, by name.
     """
 
     names: tuple[str, ...]
@@ -42,8 +42,14 @@ class Entry:
     options: dict[str, Any]
 
     def over(self, below: Entry) -> Entry:
-        """What this entry of an environment makes of the root's: it changes what it names and keeps
-        the rest. A fixed count leaves no latency to aim at."""
+        """Applies this entry of an environment to the entry of the same group in the root.
+
+        What this entry gives replaces what the root gives; the rest stays. A fixed count also
+        removes the root's ``target_latency``, which has no effect on it.
+
+        Args:
+            below: the entry of the root.
+        """
         options = {**below.options, **self.options}
         if isinstance(self.workers, int) and TARGET_LATENCY not in self.options:
             options.pop(TARGET_LATENCY, None)
@@ -52,18 +58,30 @@ class Entry:
 
 
 class EntryReader:
-    """Reads entries and complains of what it cannot read."""
+    """Reads entries.
+
+    Args:
+        complaints: gets a problem for everything that cannot be read.
+    """
 
     def __init__(self, complaints: Complaints) -> None:
         self._complain = complaints.add
 
     def names(self, key: object, where: str) -> tuple[str, ...] | None:
-        """The queue names of a key, or None when it has none that can be used."""
+        """Splits a key into its queue names.
+
+        Args:
+            key: the key as loaded, which may have any type.
+            where: the place, for a problem.
+
+        Returns:
+            The names in priority order, or None if the key cannot be used.
+        """
         if not isinstance(key, str):
             self._complain(
                 Kind.QUEUE_NAME,
                 where,
-                "a queue group is named by text.",
+                "the name of a queue group must be text.",
                 "Write the queue names in quotes, with commas between them.",
             )
             return None
@@ -73,7 +91,7 @@ class EntryReader:
                 Kind.QUEUE_NAME,
                 where,
                 "a queue name is empty.",
-                "Write the queue names with one comma between two of them.",
+                "Separate two queue names with one comma.",
             )
             return None
         repeated = sorted({name for name in names if names.count(name) > 1})
@@ -82,13 +100,22 @@ class EntryReader:
                 Kind.QUEUE_NAME,
                 where,
                 f"the group names {listed(repeated)} more than once.",
-                "Name each queue of a group once, the most important first.",
+                "Name each queue once, the most important first.",
             )
             return None
         return names
 
     def entry(self, names: tuple[str, ...], value: object, where: str) -> Entry | None:
-        """The entry of these names, or None when its value cannot be used."""
+        """Reads the value of a key.
+
+        Args:
+            names: the queue names of the key.
+            value: a count, or a mapping with ``workers`` and options.
+            where: the place, for a problem.
+
+        Returns:
+            The entry, or None if the value cannot be used.
+        """
         if not isinstance(value, Mapping):
             count = self._count(value, where)
             return None if count is None else Entry(names, count, {})
@@ -113,26 +140,42 @@ class EntryReader:
                     else nearest(option, OPTION_NAMES, "Options"),
                 )
         entry = Entry(names, workers, options)
-        return entry if fine and self.aims_right(entry, where) else None
+        return entry if fine and self.target_has_bounds(entry, where) else None
 
-    def aims_right(self, entry: Entry, where: str) -> bool:
-        """Whether an entry with a latency to aim at has a count that can move."""
+    def target_has_bounds(self, entry: Entry, where: str) -> bool:
+        """Checks that an entry with ``target_latency`` has bounds, so that its count can change.
+
+        Args:
+            entry: the entry.
+            where: the place, for a problem.
+
+        Returns:
+            False if it has a fixed count; the problem has been added.
+        """
         if TARGET_LATENCY not in entry.options or not isinstance(entry.workers, int):
             return True
         self._complain(
             Kind.OPTION_VALUE,
             f"{where}: {TARGET_LATENCY!r}",
-            f"{short(entry.workers)} workers are a fixed count, which no latency changes.",
+            f"it has no effect on a fixed count ({short(entry.workers)} workers).",
             f"Give bounds, such as {BOUNDS_EXAMPLE}, or leave {TARGET_LATENCY!r} out.",
         )
         return False
 
     def limit(self, value: object, where: str) -> int | None:
-        """The most workers of the pool, or None when the value is no such number."""
+        """Reads the value of ``max_total``.
+
+        Args:
+            value: the value as loaded.
+            where: the place, for a problem.
+
+        Returns:
+            The most workers that the pool may have, or None if the value cannot be used.
+        """
         return value if self._has(positive(value), value, where) else None  # type: ignore[return-value]
 
     def _has(self, required: str | None, value: object, where: str) -> bool:
-        """Complains of a value unless nothing else is required."""
+        """Adds a problem if ``required``, which a validator returned, is not None."""
         if required is not None:
             self._complain(
                 Kind.OPTION_VALUE,
@@ -148,19 +191,19 @@ class EntryReader:
         )
 
     def _count(self, value: object, where: str) -> int | None:
-        if all_ready(value) and value >= 0:  # type: ignore[operator]
+        if is_whole_number(value) and value >= 0:  # type: ignore[operator]
             return value  # type: ignore[return-value]
         self._complain(Kind.COUNT, where, f"{short(value)} is not a count.", A_COUNT)
         return None
 
     def _bounds(self, value: Mapping[object, object], where: str) -> Bounds | None:
-        strange = [word for word in value if word not in BOUNDS]
-        for word in strange:
+        unknown = [word for word in value if word not in BOUNDS]
+        for word in unknown:
             self._complain(
                 Kind.COUNT, where, f"{short(word)} is not a bound.", nearest(word, BOUNDS, "Bounds")
             )
         missing = [bound for bound in BOUNDS if bound not in value]
-        if missing and not strange:
+        if missing and not unknown:
             self._complain(
                 Kind.COUNT,
                 where,
@@ -173,16 +216,16 @@ class EntryReader:
             if bound in value
         }
         least, most = (counts.get(bound) for bound in BOUNDS)
-        if strange or least is None or most is None:
+        if unknown or least is None or most is None:
             return None
         if least > most or most == 0:
             self._complain(
                 Kind.COUNT,
                 where,
-                f"no count lies between {short(least)} and {short(most)}."
+                f"no count is between {short(least)} and {short(most)}."
                 if most
                 else f"a group whose {BOUNDS[1]!r} is 0 never has a worker.",
-                f"{BOUNDS[1]!r} must be 1 or more, and no less than {BOUNDS[0]!r}.",
+                f"{BOUNDS[1]!r} must be 1 or more, and not less than {BOUNDS[0]!r}.",
             )
             return None
         return Bounds(least, most)

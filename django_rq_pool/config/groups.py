@@ -1,7 +1,7 @@
-"""Queue groups: the one grammar of the counts, parsed and validated.
+"""Queue groups: parses and validates the counts.
 
-Rule of the room: a mapping comes in, queue groups or sentences that say what is wrong come out.
-Nothing is imported, read or connected here; what RQ_QUEUES holds is passed in.
+Rule of the room: a mapping goes in, queue groups or problems come out. It imports no class, reads
+no file or setting and opens no connection; the content of ``RQ_QUEUES`` is an argument.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from .options import BOUNDS, MAX_TOTAL, VALIDATORS, WORKERS, Bounds, GroupOption
 from .problems import Complaints, CountsError, Kind, Problem
 
 EVERY_QUEUE = "*"
+"""Stands for every queue of ``RQ_QUEUES`` that the group does not name itself."""
 
 
 @dataclass(frozen=True)
 class QueueGroup:
-    """Queues served together.
+    """Queues that the same workers serve.
 
     Attributes:
-        name: as the counts write it, without spaces (``high,default``, ``*``); its identity.
+        name: as the counts write it, without spaces, such as ``high,default`` or ``*``. It
+            identifies the group.
         queues: the queue names in priority order, with ``*`` expanded.
-        workers: the count, how many workers the group shall have; to begin with, if it has bounds.
-        options: everything else.
-        bounds: between which counts the group is scaled, or None for one whose count is fixed.
+        workers: the count, that is how many workers the group shall have. A group with bounds
+            starts with it.
+        options: the options of the group.
+        bounds: the range of the count of a scaled group, or None if the count is fixed.
     """
 
     name: str
@@ -40,12 +43,12 @@ class QueueGroup:
 
 @dataclass(frozen=True)
 class Counts:
-    """The outcome of parsing.
+    """The parsed counts.
 
     Attributes:
-        groups: the queue groups wanted.
-        warnings: what is odd about them and did not prevent them.
-        max_total: the most workers that they may have together, or None.
+        groups: the queue groups.
+        warnings: problems that do not prevent a start.
+        max_total: the most workers that all groups may have together, or None for no limit.
     """
 
     groups: tuple[QueueGroup, ...]
@@ -54,19 +57,24 @@ class Counts:
 
     @property
     def bounded(self) -> tuple[QueueGroup, ...]:
-        """The groups whose count has bounds."""
+        """The groups with bounds, which are scaled."""
         return tuple(group for group in self.groups if group.bounds is not None)
 
 
 @dataclass
 class _Section:
-    """The root or an environment as written, and the most workers that it allows, if it says so."""
+    """The root of the counts, or an environment, as written.
+
+    Attributes:
+        entries: the queue groups, by name.
+        max_total: the section's ``max_total``, or None.
+    """
 
     entries: dict[str, Entry] = field(default_factory=dict)
     max_total: int | None = None
 
     def over(self, below: _Section) -> _Section:
-        """What this environment makes of the root: it changes what it names and keeps the rest."""
+        """Applies this environment to the root: what it names is replaced, the rest stays."""
         entries = dict(below.entries)
         for name, entry in self.entries.items():
             entries[name] = entry.over(entries[name]) if name in entries else entry
@@ -76,14 +84,17 @@ class _Section:
 def parse_counts(
     mapping: object, *, source: str, environment: str | None, queues: Mapping[str, object]
 ) -> Counts:
-    """Turns a mapping of counts into queue groups.
+    """Converts a mapping of counts to queue groups.
 
     Args:
-        mapping: what a loader returned; anything may come.
-        source: the file or setting it came from, for the messages.
-        environment: the section that overrides the root, or None.
-        queues: every queue of ``RQ_QUEUES`` in its order, each with a value that is equal for
-            queues on the same Redis connection.
+        mapping: what a loader returned, which may have any type.
+        source: the file or setting that it came from, for the messages.
+        environment: the name of the environment that overrides the root, or None.
+        queues: every queue of ``RQ_QUEUES`` in its order. Two queues have equal values if they use
+            the same Redis connection.
+
+    Returns:
+        The queue groups in the order of the counts, and the warnings.
 
     Raises:
         CountsError: with every problem found.
@@ -105,7 +116,7 @@ class _Parser:
                 Problem(
                     Kind.SOURCE,
                     f"{self.source}: {short(mapping)} is not a mapping.",
-                    "Write one line for each queue group: names, a colon, a count.",
+                    "Write one line for each queue group: its queues, a colon, its count.",
                 )
             )
         root: dict[object, object] = {}
@@ -118,7 +129,7 @@ class _Parser:
                         Kind.SOURCE,
                         f"{self.source}: {key!r}",
                         "this environment is given twice.",
-                        "Put both together.",
+                        "Merge the two.",
                     )
                 environments[name] = self.environment(key, value)
             else:
@@ -132,7 +143,7 @@ class _Parser:
                 Problem(
                     Kind.UNKNOWN_ENVIRONMENT,
                     f"{self.source}: there is no environment {environment!r}.",
-                    f"It has {listed(environments)}; only the counts outside them are used.",
+                    f"It has {listed(environments)}. Only the counts outside of them are used.",
                 )
             )
         found = [self.group(name, entry) for name, entry in chosen.entries.items()]
@@ -144,7 +155,7 @@ class _Parser:
             warnings.append(
                 Problem(
                     Kind.EMPTY_POOL,
-                    f"{self.source}: no queue group has a worker, the pool is empty.",
+                    f"{self.source}: no queue group has a worker, so the pool is empty.",
                     "Give at least one queue group a count above 0.",
                 )
             )
@@ -170,8 +181,8 @@ class _Parser:
                 Kind.COUNT,
                 where,
                 f"it has {'options' if options else 'bounds'} ({listed(options or bounds)}) "
-                f"and no {WORKERS!r}.",
-                f"Add {WORKERS!r} to make it a queue group; without, it is an environment."
+                f"but no {WORKERS!r}.",
+                f"Add {WORKERS!r} to make it a queue group. Without it, it is an environment."
                 if options
                 else f"Write them as {BOUNDS_EXAMPLE}.",
             )
@@ -212,11 +223,11 @@ class _Parser:
             self.complain(
                 Kind.COUNT,
                 where,
-                f"it has no {WORKERS!r}, and no count outside the environment.",
+                f"it has no {WORKERS!r}, and no count outside of the environment.",
                 f"Add {WORKERS!r} with the number of workers.",
             )
             return None
-        if not self.reader.aims_right(entry, where):
+        if not self.reader.target_has_bounds(entry, where):
             return None
         queues = self.known_queues(entry.names, where)
         if queues is None:
@@ -231,7 +242,7 @@ class _Parser:
         )
 
     def known_queues(self, names: tuple[str, ...], where: str) -> tuple[str, ...] | None:
-        """The queues of a group with ``*`` expanded, or None if they cannot be served together."""
+        """Expands ``*``. Returns None if a queue is unknown or uses another Redis connection."""
         unknown = [queue for queue in names if queue != EVERY_QUEUE and queue not in self.queues]
         if unknown:
             self.complain(
@@ -250,19 +261,19 @@ class _Parser:
                 "Define the queues there, as django-rq's documentation says.",
             )
             return None
-        strangers = [q for q in queues if self.queues[q] != self.queues[queues[0]]]
-        if strangers:
+        elsewhere = [q for q in queues if self.queues[q] != self.queues[queues[0]]]
+        if elsewhere:
             self.complain(
                 Kind.SEVERAL_SERVERS,
                 where,
-                f"{listed(strangers)} is on another Redis connection than {queues[0]!r}.",
+                f"{listed(elsewhere)} uses another Redis connection than {queues[0]!r}.",
                 "Make a queue group for each Redis connection.",
             )
             return None
         return queues
 
     def expand(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        """Puts every queue that the group does not name itself in the place of ``*``."""
+        """Replaces ``*`` with every queue that the group does not name itself."""
         others = [queue for queue in self.queues if queue not in names]
         expanded: list[str] = []
         for name in names:
@@ -270,13 +281,12 @@ class _Parser:
         return tuple(expanded)
 
     def check_total(self, most: int | None, groups: Iterable[QueueGroup]) -> None:
-        """Complains of a limit that leaves no room for fixed counts and minima."""
+        """Checks that ``max_total`` leaves room for the fixed counts and the minima."""
         least = sum(group.workers for group in groups)
         if most is not None and most < least:
             self.complain(
                 Kind.COUNT,
                 f"{self.source}: {MAX_TOTAL!r}",
-                f"{short(most)} are less than the {short(least)} workers that the counts ask for "
-                "at least.",
-                f"Raise {MAX_TOTAL!r}, or lower counts and minima.",
+                f"{short(most)} is less than the {short(least)} workers of all counts and minima.",
+                f"Raise {MAX_TOTAL!r}, or lower counts or minima.",
             )

@@ -1,7 +1,7 @@
-"""Loaders: where the counts come from.
+"""Loaders: decides where the counts come from.
 
-Rule of the room: a loader is called with the environment and returns a mapping; what the mapping
-means is the business of `groups`. Which loader it is gets decided here, by one order of precedence.
+Rule of the room: a loader takes the environment's name and returns a mapping, which `groups`
+parses. The order of precedence of all sources is here and nowhere else.
 """
 
 from __future__ import annotations
@@ -18,32 +18,33 @@ from . import declared
 from .problems import CountsError, Kind, Problem
 
 Loader = Callable[["str | None"], object]
-"""Called with the environment's name or None; returns a mapping of counts. It may have a method
-``reset()``, which makes it forget what it keeps from one call to the next."""
+"""Takes the environment's name or None, and returns a mapping of counts. It may have a method
+``reset()``, which clears what it caches between two calls."""
 
 Reset = Callable[[], object]
+"""The ``reset()`` of a loader."""
 
 FILES = ("rqpool.yml", "config/rqpool.yml")
-"""Where a YAML file is looked for, from the current directory, when nothing names one."""
+"""The YAML files to try, relative to the current directory, if nothing names another source."""
 
 SETTING = declared.COUNTS.name
 
 
 def _nothing_to_reset() -> None:
-    """The reset of a loader that keeps nothing."""
+    """The reset of a loader without a ``reset()``."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A loader, and what the pool has to know about it.
+    """A loader and its properties.
 
     Attributes:
         name: what messages call it.
-        load: returns the counts. What a user's loader raises comes out as a `CountsError` whose
-            ``__cause__`` it is.
-        dynamic: whether the counts may change by themselves, so that they are loaded again about
-            once a second; else they are loaded again when the pool is told to (HUP).
-        reset: called before the counts are loaded because the pool was told to. Raises as ``load``.
+        load: takes the environment's name or None, and returns the counts. If a loader of the
+            project raises, it raises a `CountsError` with that exception as ``__cause__``.
+        dynamic: True: the counts may change at any time, so they are loaded about once a second.
+            False: they are loaded at the start and at each reload (HUP).
+        reset: called before a reload. Raises like ``load``.
     """
 
     name: str
@@ -53,23 +54,28 @@ class Source:
 
 
 NOTHING = Source(f"no {SETTING}, {' or '.join(FILES)}", lambda environment: {})
-"""The source when there is none."""
+"""The source that stands for no source: it has no counts."""
 
 
 def find_source(
     setting: object, *, command_line: Sequence[str] = (), config: str | None = None
 ) -> Source:
-    """Chooses where the counts come from; the first of these that is given.
+    """Finds where the counts come from.
+
+    The first of these sources is used: ``command_line``, ``config``, the environment variable
+    ``RQ_POOL_CONFIG``, ``setting``, and the files of `FILES`.
 
     Args:
-        setting: the setting ``RQ_POOL``, or None: a mapping, the path of a YAML file, a callable
-            or its dotted path.
-        command_line: counts as ``high,default=4``; they come first.
-        config: a YAML file named by ``--config``, which comes second; third comes one named by
-            ``RQ_POOL_CONFIG`` in the process's environment, then ``setting``, then `FILES`.
+        setting: the setting ``RQ_POOL``: a mapping, the path of a YAML file, a callable or its
+            dotted path. None if it is not set.
+        command_line: counts of the form ``high,default=4``.
+        config: the path of a YAML file, from ``--config``.
+
+    Returns:
+        The source; `NOTHING` if there is none.
 
     Raises:
-        CountsError: the counts on the command line, or the setting, are of no known kind.
+        CountsError: the counts on the command line, or the setting, have another form.
     """
     if command_line:
         counts = _from_command_line(command_line)
@@ -108,19 +114,19 @@ def _from_command_line(words: Sequence[str]) -> dict[str, object]:
         try:
             counts[names] = int(number)
         except ValueError:
-            counts[names] = number  # the parser says what a count is
+            counts[names] = number  # the parser reports it
     return counts
 
 
 def source_of(given: object, name: str = SETTING) -> Source:
-    """The source that a setting, or an argument of the same meaning, stands for.
+    """Makes a source from the value of the setting, or from an argument of the same form.
 
     Args:
         given: a mapping, the path of a YAML file, a callable or its dotted path.
-        name: what it is called where it was given, for the messages.
+        name: the name of the setting or argument, for the messages.
 
     Raises:
-        CountsError: it is of no known kind.
+        CountsError: it has another form, or a dotted path cannot be imported.
     """
     if isinstance(given, Mapping):
         return Source(name, lambda environment: given)
@@ -136,7 +142,7 @@ def source_of(given: object, name: str = SETTING) -> Source:
 def _import(path: str, name: str) -> object:
     try:
         return import_string(path)
-    except (Exception, SystemExit) as error:  # a module may raise anything when it is imported
+    except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise CountsError(
             Problem(
                 Kind.IMPORT,
@@ -154,7 +160,7 @@ def _callable_source(name: str, loader: object) -> Source:
         raise CountsError(
             Problem(
                 Kind.SOURCE,
-                f"{name}: a {type(loader).__name__} holds no counts.",
+                f"{name}: a value of type {type(loader).__name__} is not a source of counts.",
                 "Give a mapping, the path of a YAML file, or a callable.",
             )
         )
@@ -163,15 +169,15 @@ def _callable_source(name: str, loader: object) -> Source:
         raise CountsError(
             Problem(
                 Kind.SOURCE,
-                f"{name}: the loader's reset is a {type(reset).__name__} and cannot be called.",
-                "Make it a method without arguments, or call it something else.",
+                f"{name}: the loader's reset is a {type(reset).__name__}, which cannot be called.",
+                "Make it a method without arguments, or rename it.",
             )
         )
 
     def guarded(what: str, right: str, call: Callable[..., object], *arguments: object) -> object:
         try:
             return call(*arguments)
-        except (Exception, SystemExit) as error:  # a library may leave when it is not content
+        except (Exception, SystemExit) as error:  # some libraries call sys.exit() on an error
             raise CountsError(
                 Problem(
                     Kind.SOURCE, f"{name}: {what} raised {type(error).__name__}: {error}.", right
@@ -182,13 +188,11 @@ def _callable_source(name: str, loader: object) -> Source:
         name,
         partial(guarded, "the loader", _CALL, loader),
         dynamic=True,
-        reset=partial(
-            guarded, "the loader's reset()", "It must take no argument and return.", reset
-        ),
+        reset=partial(guarded, "the loader's reset()", "It is called without arguments.", reset),
     )
 
 
 def _yaml_source(path: str) -> Source:
-    from .yaml_file import read_yaml  # PyYAML costs a start 10 ms: only who uses it pays for it
+    from .yaml_file import read_yaml  # importing PyYAML takes 10 ms, so only who uses it does
 
     return Source(path, lambda environment: read_yaml(path, environment))

@@ -1,6 +1,6 @@
-"""Options: what a queue group may say, its count and all else, and what each value must be.
+"""Options: what the counts may say about a queue group, and the validator of each option.
 
-Rule of the room: one list of options, the fields of `GroupOptions`; each brings its validator.
+Rule of the room: the fields of `GroupOptions` are the only list of options.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ WORKERS = "workers"
 
 @dataclass(frozen=True)
 class Bounds:
-    """Between which counts a group is scaled. The fields are the words of the counts."""
+    """The range in which autoscaling may move a group's count.
+
+    Attributes:
+        min: the fewest workers.
+        max: the most workers.
+    """
 
     min: int
     max: int
@@ -25,27 +30,28 @@ class Bounds:
 
 
 BOUNDS = tuple(each.name for each in fields(Bounds))
+"""The keys of bounds in the counts."""
 
 MAX_TOTAL = "max_total"
 """Beside the groups, not in one: the most workers that all groups may have together."""
 
 Validator = Callable[[object], "str | None"]
-"""Says what an option's value must be, or None when the value is fine."""
+"""Takes a value. Returns None if it can be used, else what it must be: ``a dotted path``."""
 
 
-def all_ready(value: object) -> bool:
-    """Whether a value is a whole number; True and False are none here."""
+def is_whole_number(value: object) -> bool:
+    """Whether a value is an integer, True and False excluded."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def positive(value: object) -> str | None:
-    """The validator of a whole number above 0."""
-    fine = all_ready(value) and value > 0  # type: ignore[operator]
+    """The `Validator` of a whole number above 0."""
+    fine = is_whole_number(value) and value > 0  # type: ignore[operator]
     return None if fine else "a whole number, 1 or more"
 
 
 def _seconds(value: object) -> str | None:
-    number = isinstance(value, float) or all_ready(value)
+    number = isinstance(value, float) or is_whole_number(value)
     fine = number and 0 < value < float("inf")  # type: ignore[operator]
     return None if fine else "a number of seconds above 0"
 
@@ -61,6 +67,7 @@ def _importable(value: object) -> str | None:
 
 
 STRATEGIES = ("default", "round_robin", "random")
+"""The values of ``dequeue_strategy``, which are RQ's."""
 
 
 def _strategy(value: object) -> str | None:
@@ -72,6 +79,7 @@ def _strategy(value: object) -> str | None:
 
 
 OUTCOMES = ("fail", "requeue")
+"""The values of ``interrupted``."""
 
 
 def _outcome(value: object) -> str | None:
@@ -121,7 +129,7 @@ class GroupOptions:
     """Seconds that a job may wait before workers are added. Only for a count with bounds."""
 
     def given(self) -> dict[str, object]:
-        """The options that differ from their defaults, by name."""
+        """The options whose values differ from the defaults, by name."""
         return {
             each.name: getattr(self, each.name)
             for each in fields(self)
@@ -132,5 +140,6 @@ class GroupOptions:
 VALIDATORS: dict[str, Validator] = {
     each.name: each.metadata["validator"] for each in fields(GroupOptions)
 }
+"""The validator of each option, by its name."""
 OPTION_NAMES = (WORKERS, *VALIDATORS)
 TARGET_LATENCY = "target_latency"

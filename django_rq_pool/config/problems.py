@@ -1,6 +1,6 @@
-"""Problems: what can be wrong with a configuration, in sentences.
+"""Problems: what can be wrong with a configuration.
 
-Rule of the room: data only. A problem names the place, what is wrong, and what would be right.
+Rule of the room: data only. A problem names the place, what is wrong there and what would be right.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from ..errors import StartError
 
 
 class Kind(str, Enum):
-    """What sort of problem it is; the value is the number of its system check."""
+    """The kind of a problem. Its value is the number of the system check: E error, W warning."""
 
     SOURCE = "E001"
     """A source of counts, or a setting, has a value that cannot be used."""
     QUEUE_NAME = "E002"
-    """A queue group's name is no list of queue names, or is given twice."""
+    """The name of a queue group is not a list of queue names, or is given twice."""
     COUNT = "E003"
-    """A count, a pair of bounds or ``max_total`` is not a number that can be used."""
+    """A count, a pair of bounds or ``max_total`` cannot be used."""
     OPTION_NAME = "E004"
     """A queue group has an option that does not exist."""
     OPTION_VALUE = "E005"
@@ -33,14 +33,20 @@ class Kind(str, Enum):
     EMPTY_POOL = "W001"
     """No queue group has a worker."""
     UNKNOWN_ENVIRONMENT = "W002"
-    """The counts have environments, but not the one that was asked for."""
+    """The counts have environments, but not the requested one."""
     DYNO = "W003"
-    """On a Heroku dyno without ``TERM_CHILD``, a restart ends running jobs."""
+    """On a Heroku dyno without ``TERM_CHILD``, a restart interrupts running jobs."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong: a sentence that names the place, and what would be right."""
+    """One thing that is wrong.
+
+    Attributes:
+        kind: what sort of problem it is.
+        text: the place and what is wrong there, as a sentence.
+        hint: what would be right, as a sentence.
+    """
 
     kind: Kind
     text: str
@@ -51,7 +57,14 @@ class Problem:
 
 
 class CountsError(StartError):
-    """The counts cannot be used. ``problems`` holds every reason found, not only the first."""
+    """The counts cannot be used.
+
+    Args:
+        problems: every problem found, not only the first.
+
+    Attributes:
+        problems: the same, as a tuple.
+    """
 
     def __init__(self, *problems: Problem) -> None:
         super().__init__("\n".join(map(str, problems)))
@@ -59,18 +72,22 @@ class CountsError(StartError):
 
 
 class Complaints:
-    """The problems found so far, so that a user can correct a whole file in one go."""
+    """Collects problems, so that a user sees all problems of a file at once.
+
+    Attributes:
+        problems: those found so far.
+    """
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
 
     def add(self, kind: Kind, where: str, text: str, hint: str) -> None:
-        """Notes a problem.
+        """Adds a problem.
 
         Args:
-            kind: what sort of problem.
+            kind: what sort of problem it is.
             where: the place, such as ``rqpool.yml: 'high'``.
-            text: what is wrong there, as the rest of the sentence.
+            text: what is wrong there; it continues the sentence after the place and a colon.
             hint: what would be right, as a sentence.
         """
         self.problems.append(Problem(kind, f"{where}: {text}", hint))

@@ -1,7 +1,7 @@
-"""Configuration: Django's settings, the environment and the command's options put together.
+"""Settings: combines Django's settings, environment variables and the command's options.
 
-Rule of the room: the one place that reads settings; it opens no connection, whatever a project's
-loader may do.
+Rule of the room: it reads the settings of this package, and opens no connection itself (a loader
+of the project may).
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from .stop_policy import StopRules, TermPolicy
 
 @dataclass(frozen=True)
 class Configuration:
-    """A pool that can be started.
+    """The checked configuration of a pool.
 
     Attributes:
         name: the name of the pool.
         source: where the counts come from.
-        environment: the environment asked for, or None.
-        counts: the queue groups wanted.
-        warnings: what is odd and does not prevent a start.
+        environment: the name of the requested environment, or None.
+        counts: the queue groups.
+        warnings: problems that do not prevent a start.
         stop_rules: how the pool stops.
-        preload: modules to import before the first fork.
-        learns: tell which modules jobs import that could be preloaded.
-        immortal: make the definitions in the image immortal.
+        preload: dotted names of modules to import before the first fork.
+        tracks_imports: whether to log which modules jobs import, so that they can be preloaded.
+        immortal: whether to make the code objects, functions and classes of the image immortal, so
+            that workers do not copy their memory pages.
     """
 
     name: str
@@ -60,16 +61,18 @@ def configure(
     """Finds the counts, parses them and checks that what they name can be imported.
 
     Args:
-        counts: stands in for the setting ``RQ_POOL``, of which it has the forms, and comes before
-            everything else.
-        command_line, config: see `loaders.find_source`.
-        environment: see `find_environment`.
-        name: the name of the pool, else the project's.
-        term: what TERM means.
-        call_loader: whether a loader of the project's own is called; there are no counts else.
+        counts: counts in any form that the setting ``RQ_POOL`` takes. They take precedence over
+            every other source.
+        command_line: see `loaders.find_source`.
+        config: see `loaders.find_source`.
+        environment: the requested environment; None: see `find_environment`.
+        name: the name of the pool. None: the name of the project.
+        term: what TERM does.
+        call_loader: whether to call a loader of the project. False: such a configuration has no
+            counts.
 
     Raises:
-        CountsError: with every problem found. What a loader raised is its cause.
+        CountsError: with every problem found. Its ``__cause__`` is the exception of a loader.
     """
     environment = find_environment(environment)
     problems: list[Problem] = []
@@ -88,15 +91,15 @@ def configure(
             Problem(
                 Kind.SOURCE,
                 f"RQ_POOL_PRELOAD: {preload!r} is not a list.",
-                "Give a list of dotted module names.",
+                "Give a list of dotted names of modules.",
             )
         )
     tracks_imports, immortal = declared.LEARN_PRELOAD.value(), declared.IMMORTAL.value()
     problems += [
         Problem(
             Kind.SOURCE,
-            f"{setting.name}: {given!r} is neither True nor False.",
-            "Give one of them.",
+            f"{setting.name}: {given!r} is not a boolean.",
+            "Give True or False.",
         )
         for setting, given in (
             (declared.LEARN_PRELOAD, tracks_imports),
@@ -114,8 +117,8 @@ def configure(
         problems.append(
             Problem(
                 Kind.SOURCE,
-                f"--name: {name!r} cannot be told in a process's title.",
-                "Leave out ']' and what is not printed.",
+                f"--name: {name!r} cannot be part of a process title.",
+                "Use printable characters without ']'.",
             )
         )
     if problems:
@@ -144,11 +147,11 @@ def load(source: loaders.Source, environment: str | None) -> Counts:
     """Loads the counts, parses them and checks that what they name can be imported.
 
     Args:
-        source: where they come from.
-        environment: the section that overrides the others, or None.
+        source: where the counts come from.
+        environment: the name of the environment that overrides the root, or None.
 
     Raises:
-        CountsError: with every problem found. What a loader raised is its cause.
+        CountsError: with every problem found. Its ``__cause__`` is the exception of a loader.
     """
     limit = loader_timeout()
     with signals.time_limit(
@@ -167,16 +170,23 @@ def load(source: loaders.Source, environment: str | None) -> Counts:
 
 
 def find_environment(asked: str | None) -> str | None:
-    """The environment: the one asked for, else ``RQ_POOL_ENV``, else ``DJANGO_ENV``, else None."""
+    """The name of the environment, or None if nothing names one.
+
+    Args:
+        asked: the requested one. None: ``RQ_POOL_ENV``, then ``DJANGO_ENV``.
+    """
     given = (each.value() for each in (declared.POOL_ENVIRONMENT, declared.PROJECT_ENVIRONMENT))
     return asked or next(filter(None, given), None)
 
 
 def term_child_timeout() -> float | None:
-    """``RQ_TERM_TIMEOUT`` (seconds, 4 when it is not set) if ``TERM_CHILD`` is set, else None.
+    """The seconds that a job has to clean up under TERM_CHILD.
+
+    Returns:
+        ``RQ_TERM_TIMEOUT`` or 4.0 if ``TERM_CHILD`` is set, else None.
 
     Raises:
-        CountsError: the timeout is not a number above 0.
+        CountsError: ``RQ_TERM_TIMEOUT`` is not a number of seconds above 0.
     """
     if not declared.TERM_CHILD.value():
         return None
@@ -189,18 +199,18 @@ def term_child_timeout() -> float | None:
         raise CountsError(
             Problem(
                 Kind.SOURCE,
-                f"RQ_TERM_TIMEOUT: {given!r} is no time.",
-                "Give a number of seconds above 0.",
+                f"RQ_TERM_TIMEOUT: {given!r} is not a number of seconds.",
+                "Give a number above 0.",
             )
         )
     return timeout
 
 
 def loader_timeout() -> float:
-    """``RQ_POOL_LOADER_TIMEOUT`` in seconds, 5 when it is not set.
+    """The seconds that a loader may take: ``RQ_POOL_LOADER_TIMEOUT``, or 5.0.
 
     Raises:
-        CountsError: it is not a number above 0.
+        CountsError: the setting is not a number of seconds above 0.
     """
     given = declared.LOADER_TIMEOUT.value()
     number = isinstance(given, (int, float)) and not isinstance(given, bool)
@@ -208,8 +218,8 @@ def loader_timeout() -> float:
         raise CountsError(
             Problem(
                 Kind.SOURCE,
-                f"RQ_POOL_LOADER_TIMEOUT: {given!r} is no time.",
-                "Give a number of seconds above 0.",
+                f"RQ_POOL_LOADER_TIMEOUT: {given!r} is not a number of seconds.",
+                "Give a number above 0.",
             )
         )
     return float(given)
@@ -220,25 +230,29 @@ def _dyno_warnings(term: TermPolicy) -> Iterator[Problem]:
     if declared.DYNO.value() and cuts_short:
         yield Problem(
             Kind.DYNO,
-            "TERM_CHILD: it is not set, and this is a Heroku dyno: a restart ends running jobs.",
-            "Set TERM_CHILD=1 to let them clean up, or start with --term-graceful-wait.",
+            "TERM_CHILD: it is not set. When Heroku restarts this dyno, running jobs end at once.",
+            "Set TERM_CHILD=1 so that jobs can clean up, or use --term-graceful-wait.",
         )
 
 
 def project_name() -> str:
-    """The project's name: the first part of the settings module's.
+    """The name of the project: the first part of the name of its settings module.
 
-    Not the current directory's, which changes with each release where deploys make a new one.
+    It is not the name of the current directory, because many deploys make a new directory for each
+    release.
     """
     module = str(getattr(settings, "SETTINGS_MODULE", None) or "django")
     return module.partition(".")[0]
 
 
 def queue_connections() -> dict[str, object]:
-    """Every queue of ``RQ_QUEUES``, in its order, with the parameters of its Redis connection.
+    """Every queue of ``RQ_QUEUES`` and the parameters of its Redis connection.
+
+    Returns:
+        The parameters by queue name, in the order of the setting.
 
     Raises:
-        CountsError: the setting is missing or not a mapping of mappings.
+        CountsError: the setting is missing, or is not a mapping of mappings.
     """
     queues = getattr(settings, "RQ_QUEUES", None)
     if isinstance(queues, Mapping) and all(isinstance(q, Mapping) for q in queues.values()):
@@ -247,6 +261,6 @@ def queue_connections() -> dict[str, object]:
         Problem(
             Kind.SOURCE,
             "RQ_QUEUES: the setting is missing or not a mapping of mappings.",
-            "Define your queues there, as django-rq's documentation says.",
+            "Define the queues there, as django-rq's documentation says.",
         )
     )

@@ -1,4 +1,4 @@
-"""Stop policy: how the pool stops, as its configuration says.
+"""Stop policy: how a pool stops.
 
 Rule of the room: data that the manager and its workers share.
 """
@@ -26,14 +26,14 @@ WORKER_SIGNALS: Mapping[signal.Signals, str] = {
 
 
 class TermPolicy(Enum):
-    """What TERM means to the manager and to every worker of the pool."""
+    """What TERM does to the manager and to every worker of the pool."""
 
     IMMEDIATE = "immediate"
-    """End running jobs, account for them, leave nobody behind."""
+    """Interrupt running jobs, record what happens to them, and leave no process behind."""
     GRACEFUL_WAIT = "graceful-wait"
-    """As QUIT: leave when the last worker is gone."""
+    """Like QUIT: workers finish their jobs, and the manager leaves after the last of them."""
     GRACEFUL = "graceful"
-    """As INT: leave at once, the workers finish on their own."""
+    """Like INT: the manager leaves at once, and the workers finish their jobs on their own."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,11 @@ class StopRules:
     """How the pool stops.
 
     Attributes:
-        term: what TERM means.
-        term_child: None, or the seconds that a job has to clean up after an immediate stop has
-            raised ``TermException`` in it. QUIT then makes the manager leave at once, as
-            resque-pool's TERM_CHILD has it for platforms that send TERM and wait.
+        term: what TERM does.
+        term_child: the seconds that a job has to clean up, after an immediate stop has raised
+            ``TermException`` in it. None: jobs get no such exception. With a number, QUIT makes
+            the manager leave at once. Both are resque-pool's TERM_CHILD, which is for platforms
+            that send TERM and wait.
     """
 
     term: TermPolicy = TermPolicy.IMMEDIATE

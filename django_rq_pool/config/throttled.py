@@ -1,6 +1,6 @@
-"""Throttled: for a loader whose answer is dear.
+"""Throttled: limits how often a slow or expensive loader is called.
 
-Rule of the room: standard library only, for it is imported with the package, by settings perhaps.
+Rule of the room: it imports the standard library only, because settings modules may import it.
 """
 
 from __future__ import annotations
@@ -14,35 +14,44 @@ if TYPE_CHECKING:
 
 
 class Throttled:
-    """A loader that asks another one at most once in a while, and repeats its answer meanwhile.
+    """A loader that calls another loader at most once per period, and returns the last counts else.
 
-    The pool asks a loader about once a second. An exception is no answer: the next call asks again.
-    The idea is resque-pool's.
+    The pool calls a loader about once a second. If the other loader raises, nothing is kept: the
+    next call calls it again. The idea is from resque-pool.
 
     Args:
-        loader: called with the environment, as any loader; its ``reset()`` is called if it has one.
-        period: seconds for which an answer holds.
-        clock: tells the time in seconds.
+        loader: the other loader. It takes the environment's name or None, and returns the counts.
+            Its method ``reset()`` is used if it has one.
+        period: how long counts are kept, in seconds.
+        clock: returns a monotonic time in seconds.
 
     Raises:
         TypeError: the loader cannot be called.
-        ValueError: the period is not a number above 0.
+        ValueError: the period is not above 0.
     """
 
     def __init__(
         self, loader: Loader, period: float = 10.0, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
         if not callable(loader):
-            raise TypeError(f"Throttled() takes a loader that can be called, not {loader!r}")
+            raise TypeError(f"Throttled: {loader!r} cannot be called. Give a loader.")
         if not period > 0:
-            raise ValueError(f"a period of {period!r} is none: give the seconds between two calls")
+            raise ValueError(f"Throttled: {period!r} is not a period. Give seconds above 0.")
         self._loader = loader
         self._period = period
         self._clock = clock
         self._answers: dict[str | None, tuple[float, object]] = {}
-        """By environment: until when the answer holds, and the answer."""
+        """By environment: until when the counts are kept, and the counts."""
 
     def __call__(self, environment: str | None) -> object:
+        """Returns the counts, kept or new.
+
+        Args:
+            environment: the environment's name or None.
+
+        Raises:
+            Exception: whatever the other loader raises.
+        """
         now = self._clock()
         until, answer = self._answers.get(environment, (now, None))
         if now >= until:
@@ -51,7 +60,7 @@ class Throttled:
         return answer
 
     def reset(self) -> None:
-        """Forgets the answer, and has the wrapped loader forget what it keeps."""
+        """Forgets the counts, and resets the other loader."""
         self._answers.clear()
         reset = getattr(self._loader, "reset", None)
         if reset is not None:

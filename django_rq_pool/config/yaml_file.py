@@ -1,7 +1,7 @@
-"""The YAML file of counts: rendered as a Django template, then parsed.
+"""YAML file: reads a file of counts, which is a Django template that renders to YAML.
 
-Rule of the room: text in, plain data or one sentence out. The template engine is its own, so that
-the project's ``TEMPLATES`` has no say; a file without template tags is rendered to itself.
+Rule of the room: a path goes in, plain data or one problem comes out. The template engine does not
+use the project's ``TEMPLATES``. A file without template tags renders to itself.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from .problems import CountsError, Kind, Problem
 def read_yaml(path: str, environment: str | None) -> object:
     """Reads a YAML file of counts.
 
-    The file is a Django template first, as resque-pool's is ERB. It may use ``env`` (the process's
-    environment variables), ``hostname``, ``cpu_count`` (the CPUs that this process may use) and
-    ``environment``.
+    The file is rendered as a Django template, like resque-pool's file is ERB. The template may use
+    ``env`` (the environment variables), ``hostname``, ``cpu_count`` (how many CPUs this process may
+    use) and ``environment``.
 
     Args:
-        path: the file, from the current directory.
+        path: the path of the file, relative to the current directory.
         environment: the environment's name or None, for the template.
 
     Returns:
-        What the file holds; an empty mapping for an empty file.
+        The parsed YAML, which may have any type; an empty dict for an empty file.
 
     Raises:
-        CountsError: the file is missing, cannot be read, is no template, is not YAML, or has a key
-            twice.
+        CountsError: the file is missing, cannot be read, cannot be rendered, is not YAML, or has
+            the same key twice.
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
@@ -41,17 +41,17 @@ def read_yaml(path: str, environment: str | None) -> object:
         raise _unusable(path, "there is no such file.", "Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(
-            path, f"it cannot be read: {error}.", "It must be a text file that this user may read."
+            path, f"it cannot be read: {error}.", "Give a text file that this user may read."
         ) from error
     rendered = _render(text, path, environment)
     try:
         data = yaml.load(rendered, Loader=_UniqueKeyLoader)  # noqa: S506  # a SafeLoader
-    except Exception as error:  # beside its own errors PyYAML lets those of bad values through
-        where = "it" if rendered == text else "what its template renders to"
+    except Exception as error:  # a bad value may raise an exception that is not PyYAML's
+        where = "it" if rendered == text else "the rendered template"
         raise _unusable(
             path,
             f"{where} is not YAML: {in_a_line(error).rstrip('.')}.",
-            "Write one line for each queue group: names: count.",
+            "Write one line for each queue group: its queues, a colon, its count.",
         ) from error
     return {} if data is None else data
 
@@ -59,31 +59,31 @@ def read_yaml(path: str, environment: str | None) -> object:
 def _render(text: str, path: str, environment: str | None) -> str:
     context = Context(
         {
-            # A copy: a template calls what it names, and os.environ has clear().
+            # A copy, because a template could call os.environ.clear().
             "env": dict(os.environ),
             "hostname": socket.gethostname(),
             "cpu_count": _cpu_count(),
             "environment": environment,
         },
         autoescape=False,
-        use_l10n=False,  # a number is for YAML, not for people
+        use_l10n=False,  # YAML does not know localised numbers
     )
     try:
-        # Only in debug mode does an error know its line.
+        # Errors have a line number in debug mode only.
         return Engine(debug=True).from_string(text).render(context)
-    except Exception as error:  # a filter lets through whatever its value raises
+    except Exception as error:  # a filter may raise anything
         line = getattr(error, "template_debug", {}).get("line")
         raise _unusable(
             path,
             f"{'its template' if line is None else f'line {line}'} cannot be rendered: "
             f"{type(error).__name__}: {in_a_line(error).rstrip('.')}.",
-            "The file is a Django template before it is YAML: "
-            "put text with {{, {% or {# between {% verbatim %} and {% endverbatim %}.",
+            "The file is rendered as a Django template. "
+            "Put text with {{, {% or {# between {% verbatim %} and {% endverbatim %}.",
         ) from error
 
 
 def _cpu_count() -> int:
-    """The CPUs that this process may use, which in a container can be fewer than there are."""
+    """How many CPUs this process may use. In a container they can be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -94,15 +94,14 @@ def _unusable(path: str, text: str, hint: str) -> CountsError:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys and says nothing; here it is an error."""
+    """A SafeLoader that refuses a key given twice. PyYAML silently keeps the last one."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
-        self._checked: set[yaml.MappingNode] = set()  # a merged mapping is flattened again
+        self._checked: set[yaml.MappingNode] = set()  # a merged mapping is flattened twice
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Looks at the keys before those of a merge (``<<``) come among them, where one that the
-        mapping overrides is no repetition."""
+        """Checks the keys before a merge (``<<``) adds others, which the mapping may override."""
         self._check_keys(node)
         super().flatten_mapping(node)
 

@@ -15,7 +15,7 @@ from setproctitle import setproctitle
 
 from .. import hooks, log
 from ..config import redis_clients
-from ..config.classes import exception_handlers, unfit, worker_class_of
+from ..config.classes import exception_handlers, why_unusable, worker_class_of
 from ..config.groups import QueueGroup
 from ..config.redis_clients import UNREACHABLE
 from ..errors import ExitStatus
@@ -126,7 +126,7 @@ def pooled(worker_class: type[BaseWorker]) -> type[Any]:
     Raises:
         TypeError: the class cannot work in a pool; the text says why.
     """
-    problem = unfit(worker_class)
-    if problem is not None:
-        raise TypeError(problem)
+    reason = why_unusable(worker_class)
+    if reason is not None:
+        raise TypeError(reason)
     return type(f"Pooled{worker_class.__name__}", (PooledWorker, worker_class), {})

@@ -104,7 +104,7 @@ def test_the_classes_of_django_rqs_settings_are_checked():
 def test_what_is_no_dotted_path_is_not_asked_for_one():
     message = only_message(RQ_POOL={"high": 1}, RQ={"COMMIT_MODE": "sometimes"})
     assert message.id == "django_rq_pool.E008"
-    assert message.hint == "Mend the setting; django-rq's documentation says what it may be."
+    assert message.hint == "Correct the setting; django-rq's documentation lists its values."
 
 
 def test_modules_to_preload_are_checked():
@@ -117,7 +117,7 @@ def test_modules_to_preload_are_checked():
 def test_what_is_neither_true_nor_false_is_refused(setting):
     message = only_message(RQ_POOL={"high": 1}, **{setting: "no"})
     assert message.id == "django_rq_pool.E001"
-    assert message.msg == f"{setting}: 'no' is neither True nor False."
+    assert message.msg == f"{setting}: 'no' is not a boolean."
 
 
 def test_counts_and_preload_are_told_together():

@@ -355,7 +355,7 @@ def test_a_latency_without_bounds_is_refused():
         ({"min": 1, "max": 2, "maxx": 3}, ["'maxx'", "Did you mean 'max'?"]),
         ({"min": 1, "maximum": 2}, ["'maximum'", "Bounds are min, max."]),
         ({"min": 1, "max": 2, None: 3}, ["None", "Bounds are min, max."]),
-        ({"min": 5, "max": 2}, ["between 5 and 2", "no less than 'min'"]),
+        ({"min": 5, "max": 2}, ["between 5 and 2", "not less than 'min'"]),
         ({"min": 0, "max": 0}, ["'max' is 0", "1 or more"]),
         ({"min": 0, "max": "4"}, ["'max': '4' is not a count", "whole number"]),
         ({"min": -1, "max": 4}, ["'min': -1 is not a count", "whole number"]),
@@ -480,7 +480,7 @@ def test_a_limit_leaves_room_for_counts_and_minima():
     mapping = {"high": {"workers": {"min": 3, "max": 9}}, "low": 2}
     assert parse({**mapping, "max_total": 5}).max_total == 5
     problem = only_problem({**mapping, "max_total": 4})
-    assert_says(problem, Kind.COUNT, "'max_total'", "4 are less than the 5 workers", "Raise")
+    assert_says(problem, Kind.COUNT, "'max_total'", "4 is less than the 5 workers", "Raise")
 
 
 def test_the_environment_that_is_asked_for_has_to_fit_its_limit():

@@ -82,7 +82,7 @@ def test_every_queue_of_rq_queues_on_one_server_can_be_served_by_a_star(start_po
     # A star spans both servers of the test project, which no group may.
     pool = start_pool("--check", "*=1")
     assert pool.wait() == 1
-    assert "'elsewhere' is on another Redis connection than 'high'" in pool.text()
+    assert "'elsewhere' uses another Redis connection than 'high'" in pool.text()
 
 
 def test_an_empty_pool_says_so_and_waits_for_a_signal(start_pool):

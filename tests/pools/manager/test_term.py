@@ -124,4 +124,6 @@ def test_a_start_on_a_dyno_without_term_child_warns(start_pool):
 def test_a_term_timeout_that_is_no_time_is_refused(start_pool):
     pool = start_pool("high=1", env={"TERM_CHILD": "1", "RQ_TERM_TIMEOUT": "soon"})
     assert pool.wait() == 1
-    assert "RQ_TERM_TIMEOUT: 'soon' is no time. Give a number of seconds above 0." in pool.text()
+    assert "RQ_TERM_TIMEOUT: 'soon' is not a number of seconds. Give a number above 0." in (
+        pool.text()
+    )

@@ -291,7 +291,7 @@ def test_an_error_of_the_yaml_says_whether_its_line_is_that_of_the_file():
     plain = only_problem(write("pool.yml", "high: ["))
     rendered = only_problem(write("pool.yml", "{% if 0 %}\n\n{% endif %}high: ["))
     assert plain.text.startswith("pool.yml: it is not YAML: ")
-    assert rendered.text.startswith("pool.yml: what its template renders to is not YAML: ")
+    assert rendered.text.startswith("pool.yml: the rendered template is not YAML: ")
 
 
 TAG = re.compile("{{.*?}}|{%.*?%}|{#.*?#}")
