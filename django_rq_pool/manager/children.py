@@ -239,7 +239,7 @@ class Children:
             backoff = backoff.boot_failed(record.forked_at, now, random.random())
             _log_delay(record.group, str(death), backoff.not_before - now)
         elif death.clean or now - record.ready_at >= QUICK:
-            backoff = backoff.lived_well()
+            backoff = backoff.ended_well()
             if death.clean and self._burst:
                 self.roster.finished[record.group] += 1
         elif death.signum != signal.SIGKILL:

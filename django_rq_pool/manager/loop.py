@@ -22,7 +22,7 @@ from ..ipc.reports import Event, Report
 from ..planning import phases
 from ..planning.phases import Effect, Phase
 from ..planning.plan import Fork, Plan, Wanted, make_plan
-from ..planning.progress import judge
+from ..planning.progress import start_result
 from ..planning.targets import Targets
 from ..swap import discovery
 from ..system import processes
@@ -201,7 +201,7 @@ class Manager:
         """
         if self._start_goal is None:
             return False
-        result = judge(
+        result = start_result(
             self._start_goal,
             self.phase,
             wanted,

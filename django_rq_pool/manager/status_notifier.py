@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ..planning.phases import STOPS, Phase
 from ..planning.plan import Wanted
-from ..planning.progress import all_ready, shown
+from ..planning.progress import all_ready, summary
 from ..planning.roster import Roster
 from ..swap import discovery
 from ..system.launch import Launch
@@ -100,4 +100,4 @@ class StatusNotifier:
         ):
             self._unready = False
             self._notifier.ready()
-        self._notifier.status(f"{phase.value}: {shown(wanted, roster)}")
+        self._notifier.status(f"{phase.value}: {summary(wanted, roster)}")

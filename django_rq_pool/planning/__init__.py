@@ -1,5 +1,5 @@
-"""Planning: what the manager shall do next.
+"""Planning: decides what the manager shall do next.
 
-Rule of the package: pure. Everything that matters comes in as an argument, the time included; no
-Django, RQ, Redis, system call or clock. Every room is a door.
+Rule of the package: pure functions and records. Everything they need is an argument, even the
+time: no Django, RQ, Redis, system call or clock. Other packages may import any of its modules.
 """

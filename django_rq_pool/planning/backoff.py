@@ -1,6 +1,6 @@
-"""Backoff: how long a queue group waits before its next fork after failures.
+"""Backoff: how long a queue group waits after failures before its next fork.
 
-Rule of the room: pure arithmetic on a frozen record; the time and the chance come in as arguments.
+Rule of the room: arithmetic on a frozen record. The time and the random number are arguments.
 """
 
 from __future__ import annotations
@@ -8,25 +8,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 FIRST_DELAY = 1.0
+"""Seconds to wait after the first failure. Each further failure doubles the delay."""
 LONGEST_DELAY = 30.0
+"""The longest delay, in seconds, without the jitter."""
 JITTER = 0.2
-"""A delay varies by this share to either side, so that hosts do not fork in step."""
+"""A delay is up to this share shorter or longer, so that several hosts do not fork in step."""
 
 QUICK = 1.0
-"""A worker that crashes within this many seconds of being ready died quickly."""
+"""A crash within this many seconds after a worker became ready is a quick death."""
 FREE_QUICK_DEATHS = 5
-"""So many quick deaths in a row are replaced at once: one crash must not cost a second."""
+"""This many quick deaths in a row cause no delay, because a single crash is no reason to wait."""
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """The failures of one queue group that have not been made good.
+    """The recent failures of one queue group. Times are monotonic seconds.
 
     Attributes:
-        boot_failures: workers in a row that died before they were ready, failed forks included.
-        quick_deaths: workers in a row that crashed within `QUICK` seconds of being ready.
-        failed_at: when the latest of them was counted. Times are the manager's monotonic clock.
-        not_before: no fork before this time.
+        boot_failures: how many workers in a row died before they were ready, or could not be
+            forked.
+        quick_deaths: how many workers in a row crashed within `QUICK` seconds of being ready.
+        failed_at: when the latest failure was counted.
+        not_before: the earliest time of the next fork.
     """
 
     boot_failures: int = 0
@@ -36,17 +39,20 @@ class Backoff:
 
     @property
     def keeps_dying(self) -> bool:
-        """Whether more workers in a row have crashed than are replaced at once."""
+        """Whether there were more quick deaths in a row than cause no delay."""
         return self.quick_deaths > FREE_QUICK_DEATHS
 
     def boot_failed(self, forked_at: float, now: float, chance: float) -> Backoff:
-        """After a worker died before it was ready, or could not be forked.
+        """Counts a worker that died before it was ready, or could not be forked.
 
         Args:
-            forked_at: when it was forked. Workers forked together fail together: that is one
-                failure, not one for each.
-            now: the time.
-            chance: a random number from 0 to 1.
+            forked_at: when the worker was forked, in monotonic seconds. Workers that were forked
+                before the latest failure are not counted: they failed for the same reason.
+            now: the time, in monotonic seconds.
+            chance: a random number from 0 to 1, for the jitter.
+
+        Returns:
+            The new backoff.
         """
         if forked_at < self.failed_at:
             return self
@@ -55,11 +61,20 @@ class Backoff:
         return replace(self, boot_failures=failures, failed_at=now, not_before=until)
 
     def became_ready(self) -> Backoff:
-        """After a worker said that it listens: booting works again."""
+        """Forgets the boot failures, because a worker became ready."""
         return replace(self, boot_failures=0)
 
     def died_quickly(self, forked_at: float, now: float, chance: float) -> Backoff:
-        """After a crash within `QUICK` seconds of being ready. Arguments as for `boot_failed`."""
+        """Counts a worker that crashed within `QUICK` seconds of being ready.
+
+        Args:
+            forked_at: see `boot_failed`.
+            now: see `boot_failed`.
+            chance: see `boot_failed`.
+
+        Returns:
+            The new backoff.
+        """
         if forked_at < self.failed_at:
             return self
         deaths = self.quick_deaths + 1
@@ -67,12 +82,12 @@ class Backoff:
         until = now + _delay(beyond, chance) if beyond > 0 else self.not_before
         return replace(self, quick_deaths=deaths, failed_at=now, not_before=until)
 
-    def lived_well(self) -> Backoff:
-        """After a worker that had lived longer than `QUICK`, or left as it should."""
+    def ended_well(self) -> Backoff:
+        """Forgets the quick deaths, because a worker lived longer than `QUICK` or left normally."""
         return replace(self, quick_deaths=0)
 
 
 def _delay(failures: int, chance: float) -> float:
-    # The exponent is bounded so that a group which fails for months does not overflow a float.
+    # The exponent is limited, so that months of failures do not overflow a float.
     delay = min(FIRST_DELAY * 2.0 ** min(failures - 1, 16), LONGEST_DELAY)
     return delay * (1 - JITTER + 2 * JITTER * chance)

@@ -1,7 +1,7 @@
-"""Phases: what a Unix signal means to the manager in each phase of its life.
+"""Phases: what each Unix signal does in each phase of the manager.
 
-Rule of the room: one table that answers every signal in every phase. A stop under way can be made
-harder by a later signal, never softer: no arrow points upwards.
+Rule of the room: one table for every signal in every phase. A later signal can make a stop harder,
+never softer.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from enum import Enum
 from ..config.stop_policy import STOP_SIGNALS, StopRules, TermPolicy
 
 INFO = signal.Signals(getattr(signal, "SIGINFO", 29))
-"""The signal that asks for a report; Linux has no SIGINFO and uses its number 29."""
+"""The signal that asks for a report. Linux has no SIGINFO: number 29, as on BSD, is used there."""
 
 
 def name_of(signum: signal.Signals) -> str:
-    """What people call a signal."""
+    """The name of a signal without ``SIG``, such as ``TERM``."""
     return "INFO" if signum == INFO else signum.name.removeprefix("SIG")
 
 
 class Phase(Enum):
-    """What the manager is doing; ``value`` is what it says in the log."""
+    """What the manager is doing. The value is the text in the log."""
 
     RUNNING = "running"
     RESUMING = "reloading the counts, then forking workers again"
@@ -38,7 +38,7 @@ STOPS = (Phase.QUITTING, Phase.LEAVING, Phase.TERMINATING)
 
 
 class Effect(Enum):
-    """What a signal asks of the manager beside, or instead of, another phase."""
+    """What a signal makes the manager do, besides a change of phase. The value is for the log."""
 
     NOTHING = "changes nothing"
     RELOAD = "reloading the counts, then replacing every worker"
@@ -49,7 +49,12 @@ class Effect(Enum):
 
 @dataclass(frozen=True)
 class Response:
-    """What a signal means: the phase that follows, and what is to be done."""
+    """What a signal does.
+
+    Attributes:
+        phase: the next phase.
+        effect: what else the manager does.
+    """
 
     phase: Phase
     effect: Effect = Effect.NOTHING
@@ -70,18 +75,22 @@ OTHER_SIGNALS: tuple[signal.Signals, ...] = (
     INFO,
 )
 
+"""The signals that the manager handles and that do not stop the pool."""
+
 MANAGER_SIGNALS = (*STOP_SIGNALS, *OTHER_SIGNALS)
+"""The signals that the manager handles."""
 
 Responses = Mapping[tuple[Phase, signal.Signals], Response]
+"""The response to a signal in a phase."""
 
 
 def responses(rules: StopRules, *, may_hold: bool) -> Responses:
-    """The table: what each of `MANAGER_SIGNALS` means in each phase.
+    """Builds the table of what each of `MANAGER_SIGNALS` does in each phase.
 
     Args:
         rules: how the pool stops.
-        may_hold: whether WINCH makes the pool hold. It does in a daemon only: in the foreground
-            it is what a terminal sends whose window changes its size.
+        may_hold: whether WINCH stops all workers until HUP. True in a daemon only: a terminal
+            sends WINCH to a foreground process whenever its window is resized.
     """
     stops = {
         signal.SIGQUIT: Phase.QUITTING if rules.term_child is None else Phase.LEAVING,
@@ -111,14 +120,18 @@ def responses(rules: StopRules, *, may_hold: bool) -> Responses:
 
 
 _WHILE_STOPPING = {
-    signal.SIGHUP: Effect.REOPEN,  # log files are rotated while the last job takes its time, too
+    signal.SIGHUP: Effect.REOPEN,  # logrotate may send HUP while the last job still runs
     signal.SIGWINCH: Effect.NOTHING,
     signal.SIGUSR1: Effect.FORWARD,
-    signal.SIGUSR2: Effect.NOTHING,  # a worker that leaves takes no new job anyway
+    signal.SIGUSR2: Effect.NOTHING,  # a worker that is stopping takes no new job anyway
     signal.SIGCONT: Effect.NOTHING,
 }
 
 
 def after_load(phase: Phase) -> Phase:
-    """The phase that follows when the counts have been reloaded, whether they were good or bad."""
+    """The phase after the counts were reloaded, successfully or not.
+
+    Args:
+        phase: the phase before.
+    """
     return Phase.RUNNING if phase is Phase.RESUMING else phase

@@ -1,8 +1,7 @@
-"""The plan: what has to be done now so that the workers become what the counts say.
+"""Plan: the actions that bring the workers to what the counts say.
 
-Rule of the room: everything that matters comes in as an argument, actions come out; the manager
-carries them out and tells the roster. Called at every turn of the loop, it never repeats itself:
-a worker is asked once per stage.
+Rule of the room: state goes in as arguments, actions come out. The manager executes them and
+updates the roster. It plans at each turn of its loop, yet asks a worker only once per kind of stop.
 """
 
 from __future__ import annotations
@@ -16,20 +15,27 @@ from .phases import STOPS, Phase
 from .roster import Roster, Stop, WorkerRecord
 
 IMMEDIATE_STOP_GRACE = 5.0
-"""Seconds that a worker has for an immediate stop before it is killed; normally it takes
-milliseconds. The same for a graceful stop of a worker that never got ready: it has no job."""
+"""Seconds that an immediate stop may take before the worker is killed. Normally it takes
+milliseconds. A graceful stop of a worker that is not ready has the same limit, because it has no
+job."""
 
 FORKS_PER_TURN = 16
-"""So many forks at most before the loop looks at signals and deaths again."""
+"""The most forks in one turn of the loop, so that signals and deaths are handled in between."""
 
 RECOVERIES_AT_ONCE = 16
-"""Recovery processes at most, without those that wait for a horse: a pool whose workers all die at
-once must not fork as many again."""
+"""The most recovery processes at once, so that a pool whose workers all die does not fork as many
+again. Those that wait for a work horse do not count."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a queue group shall have: so many workers, all of this generation."""
+    """What a queue group shall have.
+
+    Attributes:
+        group: the name of the queue group.
+        workers: how many workers.
+        generation: the generation that all of them shall have; a reload begins another one.
+    """
 
     group: str
     workers: int
@@ -38,11 +44,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class PlanOptions:
-    """How a pool goes about it.
+    """Options of the plan.
 
     Attributes:
-        burst: a worker that has finished is not replaced.
-        grace: seconds that an immediate stop may take.
+        burst: do not replace a worker that has finished.
+        grace: seconds that an immediate stop may take before the worker is killed.
         spawn_delay: seconds between two forks.
     """
 
@@ -53,7 +59,12 @@ class PlanOptions:
 
 @dataclass(frozen=True)
 class Fork:
-    """Make a worker for this group, at this place in it."""
+    """Fork a worker.
+
+    Attributes:
+        group: the name of its queue group.
+        number: its number in the group, from 1.
+    """
 
     group: str
     number: int
@@ -61,7 +72,12 @@ class Fork:
 
 @dataclass(frozen=True)
 class StopWorker:
-    """Ask this worker to stop in this way."""
+    """Ask a worker to stop, or kill it.
+
+    Attributes:
+        pid: the worker.
+        stop: how.
+    """
 
     pid: int
     stop: Stop
@@ -69,21 +85,34 @@ class StopWorker:
 
 @dataclass(frozen=True)
 class KillHorse:
-    """Kill this horse, whose worker is gone."""
+    """Kill a work horse whose worker is dead.
+
+    Attributes:
+        pid: the work horse.
+    """
 
     pid: int
 
 
 @dataclass(frozen=True)
 class Recover:
-    """Fork a recovery process for the dead worker that had this pid."""
+    """Fork a recovery process for a dead worker.
+
+    Attributes:
+        pid: the pid that the worker had.
+    """
 
     pid: int
 
 
 @dataclass(frozen=True)
 class StopRecovery:
-    """Ask this recovery process to give up if Redis is away, or kill it."""
+    """Ask a recovery process to give up if Redis cannot be reached, or kill it.
+
+    Attributes:
+        pid: the recovery process.
+        stop: ``GRACEFUL`` asks, ``KILL`` kills.
+    """
 
     pid: int
     stop: Stop
@@ -97,10 +126,10 @@ class Plan:
     """What to do now.
 
     Attributes:
-        actions: in this order.
-        due: when the plan must be made again though nothing happened; None: no such time. After
-            actions it must be made again at once: there may be more to do than one turn allows.
-        finished: the manager may leave once the actions are done.
+        actions: what to do, in this order. If there are any, plan again at once, because one turn
+            may not do everything.
+        due: when to plan again even if nothing happens, in monotonic seconds. None: no need.
+        finished: whether the manager may leave after the actions.
     """
 
     actions: tuple[Action, ...]
@@ -120,22 +149,22 @@ def make_plan(
     """Compares what is wanted with what there is.
 
     Args:
-        phase: what the signals have made of the manager.
-        wanted: for each queue group. Workers of a group that is not here are surplus.
-        roster: the live workers.
-        backoffs: by group name; a group without one has had no failure.
-        busy: pids of the workers that run a job.
-        now: monotonic clock, seconds.
-        habits: how the pool goes about it.
+        phase: the phase of the manager.
+        wanted: what each queue group shall have. Workers of other groups are surplus.
+        roster: the processes that the pool has.
+        backoffs: the failures of each group, by name. A group without failures may be missing.
+        busy: the pids of the workers that run a job.
+        now: the time, in monotonic seconds.
+        plan_options: options of the pool.
     """
     planner = _Planner(roster, backoffs, busy, now, plan_options)
-    planner.account()
+    planner.recover_dead()
     wanting = False
     if phase is Phase.RUNNING:
         for want in wanted:
             done = roster.finished[want.group] if plan_options.burst else 0
             planner.wanted[want.group] = replace(want, workers=max(0, want.workers - done))
-        planner.keep()
+        planner.match_counts()
         wanting = any(want.workers for want in planner.wanted.values())
     elif phase is Phase.TERMINATING:
         planner.stop(roster.workers(), Stop.IMMEDIATE)
@@ -145,7 +174,7 @@ def make_plan(
     else:
         planner.stop(roster.workers(), Stop.GRACEFUL)
     if phase in STOPS:
-        planner.hurry_recoveries(kill=phase is Phase.TERMINATING)
+        planner.stop_recoveries(kill=phase is Phase.TERMINATING)
     may_end = phase in STOPS or (phase is Phase.RUNNING and plan_options.burst and not wanting)
     return planner.plan(finished=phase is Phase.LEAVING or (may_end and roster.is_empty()))
 
@@ -175,7 +204,7 @@ class _Planner:
     def wake_at(self, when: float) -> None:
         self.due = when if self.due is None else min(self.due, when)
 
-    def keep(self) -> None:
+    def match_counts(self) -> None:
         """Brings every group to its count and its generation."""
         have: dict[str, list[WorkerRecord]] = {name: [] for name in self.wanted}
         for record in self.roster.workers():
@@ -183,19 +212,21 @@ class _Planner:
         forks_left = 1 if self.spawn_delay else FORKS_PER_TURN
         for name, records in have.items():
             want = self.wanted.get(name, Wanted(name, 0))
-            staying = sorted((each for each in records if each.stop is None), key=self.usefulness)
+            staying = sorted((each for each in records if each.stop is None), key=self.stop_order)
             leaving = [each for each in records if each.stop is not None]
             surplus = max(0, len(staying) - want.workers)
             self.stop(staying[:surplus], Stop.GRACEFUL)
             self.stop(leaving, Stop.GRACEFUL)
-            self.renew(want, staying[surplus:], leaving)
+            self.replace_old(want, staying[surplus:], leaving)
             forks_left -= self.fork(name, want.workers - len(records), records, forks_left)
 
-    def renew(self, want: Wanted, staying: list[WorkerRecord], leaving: list[WorkerRecord]) -> None:
-        """Asks workers of an older generation to make room.
+    def replace_old(
+        self, want: Wanted, staying: list[WorkerRecord], leaving: list[WorkerRecord]
+    ) -> None:
+        """Asks workers of an older generation to leave.
 
-        One goes first, and the rest when its successor is ready: what keeps workers of the new
-        generation from booting must not cost the group the workers that it has.
+        One leaves first, and the others when its successor is ready. If workers of the new
+        generation cannot boot, the group keeps its other workers.
         """
         old = [each for each in staying if each.generation != want.generation]
         new = [each for each in staying if each.generation == want.generation]
@@ -204,7 +235,8 @@ class _Planner:
         if any(each.ready_at is not None for each in new):
             self.stop(old, Stop.GRACEFUL)
         elif not new and len(staying) + len(leaving) >= want.workers:
-            # One that was idle when it was asked may have taken a job: then the next is asked.
+            # The worker was idle when it was asked, but may have taken a job since. Ask another
+            # one if it has not left in time.
             room_by = max((each.asked_at for each in leaving), default=-math.inf) + self.grace
             if self.now < room_by:
                 self.wake_at(room_by)
@@ -214,8 +246,8 @@ class _Planner:
     def idle(self, records: list[WorkerRecord]) -> list[WorkerRecord]:
         return [each for each in records if each.pid not in self.busy]
 
-    def account(self) -> None:
-        """Has every dead worker accounted for, whatever the phase."""
+    def recover_dead(self) -> None:
+        """Forks recovery processes for dead workers, in every phase."""
         at_work = sum(recovery.guards == 0 for recovery in self.roster.recoveries.values())
         free = max(0, RECOVERIES_AT_ONCE - at_work)
         for pid, not_before in list(self.roster.unrecovered.items())[:free]:
@@ -224,8 +256,11 @@ class _Planner:
             else:
                 self.wake_at(not_before)
 
-    def hurry_recoveries(self, kill: bool) -> None:
-        """What a recovery process cannot do because Redis is away, the next pool does."""
+    def stop_recoveries(self, kill: bool) -> None:
+        """Asks recovery processes to give up if Redis cannot be reached.
+
+        The next pool does what they could not do.
+        """
         for recovery in self.roster.recoveries.values():
             if recovery.asked_at is None:
                 self.actions.append(StopRecovery(recovery.pid, Stop.GRACEFUL))
@@ -236,12 +271,12 @@ class _Planner:
                 else:
                     self.wake_at(deadline)
 
-    def usefulness(self, record: WorkerRecord) -> tuple[bool, bool, int]:
-        """Sorts those that go first to the front: not ready, then idle, and high numbers."""
+    def stop_order(self, record: WorkerRecord) -> tuple[bool, bool, int]:
+        """Sorts workers to stop: idle ones first, then those not ready, then high numbers."""
         return record.pid in self.busy, record.ready_at is not None, -record.number
 
     def fork(self, group: str, missing: int, records: list[WorkerRecord], most: int) -> int:
-        """Adds the forks for a group; returns how many, ``most`` at most."""
+        """Adds the forks for a group. Returns how many there are, ``most`` at most."""
         if missing <= 0:
             return 0
         backoff = self.backoffs.get(group, Backoff())
@@ -251,8 +286,8 @@ class _Planner:
         if self.now < self.roster.forked_at + self.spawn_delay:
             self.wake_at(self.roster.forked_at + self.spawn_delay)
             return 0
-        # A group that fails sends one worker ahead. The rest follow when it is ready, or, where
-        # workers crashed after that, when it has survived.
+        # After failures, one worker is forked as a test. The others follow when it is ready, or
+        # when it has lived longer than a quick death takes.
         if backoff.boot_failures:
             missing = 0 if any(record.ready_at is None for record in records) else 1
         elif backoff.keeps_dying and not self.any_survives(records):
@@ -264,7 +299,7 @@ class _Planner:
         return missing
 
     def any_survives(self, records: list[WorkerRecord]) -> bool:
-        """Whether a worker of the group has been ready for longer than quick deaths take."""
+        """Whether a worker of the group has been ready for at least `QUICK` seconds."""
         proofs = [record.ready_at + QUICK for record in records if record.ready_at is not None]
         for proof in proofs:
             if self.now < proof:

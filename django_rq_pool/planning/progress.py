@@ -1,6 +1,6 @@
-"""Progress: how far a pool is on its way to what is wanted.
+"""Progress: how far a pool is from what is wanted.
 
-Rule of the room: questions about the roster, with answers that hold for this instant only.
+Rule of the room: questions about the roster. An answer is true for this instant only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from .roster import Roster
 
 
 def ready_workers(wanted: Sequence[Wanted], roster: Roster) -> Counter[str]:
-    """How many workers of each group listen and stay, of the generation that is wanted."""
+    """How many workers of each group are ready.
+
+    Workers that are asked to stop, or have an old generation, do not count.
+
+    Args:
+        wanted: what each queue group shall have.
+        roster: the processes that the pool has.
+
+    Returns:
+        The number of workers by group name.
+    """
     generations = {want.group: want.generation for want in wanted}
     return Counter(
         record.group
@@ -29,24 +39,34 @@ def ready_workers(wanted: Sequence[Wanted], roster: Roster) -> Counter[str]:
 
 
 def all_ready(wanted: Sequence[Wanted], roster: Roster) -> bool:
-    """Whether every group has as many workers as it shall have, all ready."""
+    """Whether every group has as many ready workers as it shall have.
+
+    Args:
+        wanted: what each queue group shall have.
+        roster: the processes that the pool has.
+    """
     ready = ready_workers(wanted, roster)
     return all(ready[want.group] >= want.workers for want in wanted)
 
 
 def every_group_ready(wanted: Sequence[Wanted], roster: Roster) -> bool:
-    """Whether every group that shall have workers has one that is ready."""
+    """Whether every group that shall have workers has at least one that is ready.
+
+    Args:
+        wanted: what each queue group shall have.
+        roster: the processes that the pool has.
+    """
     ready = ready_workers(wanted, roster)
     return all(ready[want.group] or not want.workers for want in wanted)
 
 
 @dataclass(frozen=True)
 class StartGoal:
-    """What a pool has to reach so that its start counts as one.
+    """What a pool must reach for a successful start.
 
     Attributes:
-        all_workers: every worker is to be ready; else one of each group.
-        until: by when, on the monotonic clock.
+        all_workers: True: every worker must be ready. False: one worker of each group.
+        until: the deadline, in monotonic seconds.
     """
 
     all_workers: bool
@@ -55,16 +75,21 @@ class StartGoal:
 
 @dataclass(frozen=True)
 class StartResult:
-    """How a start went: the text says why it failed, and is empty when it has succeeded."""
+    """The result of a start.
+
+    Attributes:
+        text: why it failed, as a sentence; empty if it succeeded.
+    """
 
     text: str = ""
 
     @property
     def success(self) -> bool:
+        """Whether the start succeeded."""
         return not self.text
 
 
-def judge(
+def start_result(
     goal: StartGoal,
     phase: Phase,
     wanted: Sequence[Wanted],
@@ -72,10 +97,21 @@ def judge(
     backoffs: Mapping[str, Backoff],
     now: float,
 ) -> StartResult | None:
-    """Whether a start has succeeded or failed; None while that is open.
+    """Decides whether a start has succeeded or failed.
 
-    One worker that cannot boot is a failure: what else would succeed later, without anybody's
-    help? Redis being away is none, until time is up.
+    One worker that cannot boot is a failure, because a later attempt would hardly succeed. An
+    unreachable Redis is a failure at the deadline only.
+
+    Args:
+        goal: what the pool must reach.
+        phase: the phase of the manager.
+        wanted: what each queue group shall have.
+        roster: the processes that the pool has.
+        backoffs: the failures of each group, by name.
+        now: the time, in monotonic seconds.
+
+    Returns:
+        The result, or None while it is open.
     """
     if phase in STOPS:
         return StartResult("The pool was told to stop before it was ready.")
@@ -86,12 +122,20 @@ def judge(
     if phase is Phase.RUNNING and reached(wanted, roster):
         return StartResult()
     if now >= goal.until:
-        return StartResult(f"The pool was not ready in time: {shown(wanted, roster)}.")
+        return StartResult(f"The pool was not ready in time: {summary(wanted, roster)}.")
     return None
 
 
-def shown(wanted: Sequence[Wanted], roster: Roster) -> str:
-    """The groups for people: how many workers are ready of how many."""
+def summary(wanted: Sequence[Wanted], roster: Roster) -> str:
+    """How many workers of each group are ready, as text.
+
+    Args:
+        wanted: what each queue group shall have.
+        roster: the processes that the pool has.
+
+    Returns:
+        Such as ``high 2 of 3, low 1 of 1``.
+    """
     ready = ready_workers(wanted, roster)
     groups = [f"{want.group} {ready[want.group]} of {want.workers}" for want in wanted]
     return ", ".join(groups) or "no group"

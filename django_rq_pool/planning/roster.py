@@ -1,6 +1,6 @@
-"""The roster: what the manager knows about its workers, and about horses that outlived theirs.
+"""Roster: what the manager knows about its workers, orphaned work horses and recovery processes.
 
-Rule of the room: frozen records in one owner; bookkeeping only, no system call and no clock.
+Rule of the room: bookkeeping only. One object holds frozen records; no system call, no clock.
 """
 
 from __future__ import annotations
@@ -11,27 +11,30 @@ from enum import IntEnum
 
 
 class Stop(IntEnum):
-    """How a worker has been asked to stop. Each is harder than the one before."""
+    """How a worker is asked to stop. Each member is harder than the one before."""
 
     GRACEFUL = 1
+    """It finishes its job."""
     IMMEDIATE = 2
+    """It interrupts its job."""
     KILL = 3
+    """It is killed."""
 
 
 @dataclass(frozen=True)
 class WorkerRecord:
-    """One live worker. Times are the manager's monotonic clock, in seconds.
+    """One live worker. Times are monotonic seconds.
 
     Attributes:
-        pid: its process.
+        pid: its process id.
         group: the name of its queue group.
-        number: its place in the group, from 1; free again when it is gone.
+        number: its number in the group, from 1. Another worker may have it later.
         name: its name in Redis.
         forked_at: when it was forked.
-        ready_at: when it said that it listens, or None.
-        generation: which generation of its group it belongs to; a reload begins another.
-        stop: the hardest way in which it was asked to stop, or None.
-        asked_at: when it was last asked.
+        generation: the generation of its group that it belongs to; a reload begins another one.
+        ready_at: when it became ready, or None.
+        stop: the hardest stop that it was asked for, or None.
+        asked_at: when it was last asked to stop.
     """
 
     pid: int
@@ -47,39 +50,52 @@ class WorkerRecord:
 
 @dataclass(frozen=True)
 class Orphan:
-    """A work horse that outlived its worker and still runs a job."""
+    """A work horse whose worker is dead, and which still runs a job.
+
+    Attributes:
+        pid: its process id.
+        group: the name of its queue group.
+        job_id: the id of its job.
+        ended: whether the manager has killed it.
+    """
 
     pid: int
     group: str
     job_id: str
     ended: bool = False
-    """Whether the manager has killed it."""
 
 
 @dataclass(frozen=True)
 class RecoveryProcess:
-    """A process that accounts for a dead worker."""
+    """A process that settles the job of a dead worker.
+
+    Attributes:
+        pid: its process id.
+        name: the name of the dead worker in Redis.
+        guards: the pid of the orphaned work horse that it waits for, or 0. It waits until the job
+            ends.
+        asked_at: when it was asked to give up if Redis cannot be reached, in monotonic seconds; or
+            None.
+        killed: whether the manager has killed it.
+    """
 
     pid: int
     name: str
-    """Whom it accounts for."""
     guards: int = 0
-    """The pid of the horse that it waits for, which may take as long as its job; or 0."""
     asked_at: float | None = None
-    """When it was asked to give up if Redis is away, or None."""
     killed: bool = False
 
 
 class Roster:
-    """Every live worker, orphan and recovery process by pid, and what is still to be done.
+    """Every live worker, orphaned work horse and recovery process, by pid.
 
     Attributes:
-        orphans: horses that outlived their worker.
-        unaccounted: pids of dead workers that no recovery process has been forked for, and the time
-            before which it shall not be tried (again).
-        recovery processes: at work.
+        orphans: work horses whose worker is dead, by pid.
+        unrecovered: pids of dead workers that have no recovery process yet, each with the earliest
+            time to fork one, in monotonic seconds.
+        recoveries: recovery processes, by pid.
         finished: how many workers of each group have finished in burst mode.
-        forked_at: when the latest worker was forked.
+        forked_at: when the latest worker was forked, in monotonic seconds.
     """
 
     def __init__(self) -> None:
@@ -97,25 +113,36 @@ class Roster:
         return pid in self._workers
 
     def workers(self) -> list[WorkerRecord]:
-        """Every live worker, in the order of their forks."""
+        """Every live worker, oldest first."""
         return list(self._workers.values())
 
     def counts(self) -> Counter[str]:
-        """How many workers live in each queue group, those that are leaving included."""
+        """How many live workers each queue group has, stopping ones included."""
         return Counter(record.group for record in self._workers.values())
 
     def pids(self) -> list[int]:
+        """The pids of all live workers, oldest first."""
         return list(self._workers)
 
     def get(self, pid: int) -> WorkerRecord | None:
+        """The worker with a pid, or None."""
         return self._workers.get(pid)
 
     def add(self, record: WorkerRecord) -> None:
+        """Adds a worker that has just been forked."""
         self._workers[record.pid] = record
         self.forked_at = max(self.forked_at, record.forked_at)
 
     def mark_ready(self, pid: int, now: float) -> WorkerRecord | None:
-        """Notes that a worker listens; None when the pid is no worker or was ready before."""
+        """Records that a worker is ready.
+
+        Args:
+            pid: the pid.
+            now: the time, in monotonic seconds.
+
+        Returns:
+            The new record; None if there is no such worker or it was ready before.
+        """
         record = self._workers.get(pid)
         if record is None or record.ready_at is not None:
             return None
@@ -123,20 +150,38 @@ class Roster:
         return self._workers[pid]
 
     def mark_asked(self, pid: int, stop: Stop, now: float) -> None:
+        """Records that a worker was asked to stop.
+
+        Args:
+            pid: the worker's pid.
+            stop: how.
+            now: the time, in monotonic seconds.
+
+        Raises:
+            KeyError: there is no such worker.
+        """
         self._workers[pid] = replace(self._workers[pid], stop=stop, asked_at=now)
 
     def remove(self, pid: int) -> WorkerRecord | None:
+        """Removes a dead worker. Returns its record, or None if there is no such worker."""
         return self._workers.pop(pid, None)
 
     def is_empty(self) -> bool:
-        """Whether nothing of the pool is left but the manager."""
+        """Whether the manager is the last process of the pool and no dead worker is left over."""
         return not (self._workers or self.orphans or self.unrecovered or self.recoveries)
 
     def adopt(self, orphan: Orphan) -> None:
+        """Adds an orphaned work horse."""
         self.orphans[orphan.pid] = orphan
 
     def mark_ended(self, pid: int) -> None:
+        """Records that the manager has killed an orphaned work horse.
+
+        Raises:
+            KeyError: there is no such orphan.
+        """
         self.orphans[pid] = replace(self.orphans[pid], ended=True)
 
     def release_orphan(self, pid: int) -> Orphan | None:
+        """Removes an orphan that has ended. Returns its record, or None if there is none."""
         return self.orphans.pop(pid, None)

@@ -1,7 +1,7 @@
-"""The targets: which workers the pool is to have now, and why.
+"""Targets: how many workers of which generation each queue group shall have, and why.
 
-Rule of the room: counts come in as they were loaded or scaled, what is wanted of each group comes
-out. A group that is served otherwise than before begins another generation.
+Rule of the room: counts that were loaded or scaled go in, what is wanted of each group comes out.
+A group whose queues or options change begins a new generation.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from .plan import Wanted
 
 
 class Targets:
-    """
+    """The targets of a pool.
+
     Args:
-        counts: those of the start.
+        counts: the counts at the start.
 
     Attributes:
-        counts: those that were loaded last.
-        reasons: why the count of a group with bounds is what it is, by its name.
+        counts: the counts that were loaded last.
+        reasons: why each scaled group has its count, by group name.
     """
 
     def __init__(self, counts: Counts) -> None:
@@ -38,21 +39,34 @@ class Targets:
         return ", ".join(counts) or "empty"
 
     def group(self, name: str) -> QueueGroup:
-        """The group of a name, with the count that is wanted now."""
+        """A queue group, with the count that is wanted now.
+
+        Args:
+            name: its name.
+
+        Raises:
+            KeyError: there is no such group.
+        """
         return self._groups[name]
 
     def generation(self, name: str) -> int:
+        """The generation that a group's workers shall have.
+
+        Args:
+            name: the name of the group.
+        """
         return self._generations[name]
 
     def bounded(self) -> list[QueueGroup]:
-        """The groups whose counts have bounds."""
+        """The groups with bounds, which are scaled."""
         return [group for group in self._groups.values() if group.bounds is not None]
 
     def wanted(self, keep: Mapping[str, int]) -> list[Wanted]:
-        """What is wanted of each group.
+        """What each group shall have.
 
         Args:
-            keep: how many workers a group may keep at most; one that is not here is not limited.
+            keep: the most workers that a group may keep, by name. A group that is missing here has
+                no such limit.
         """
         return [
             Wanted(name, min(group.workers, keep.get(name, group.workers)), self._generations[name])
@@ -60,10 +74,13 @@ class Targets:
         ]
 
     def adopt(self, counts: Counts) -> bool:
-        """Wants what was loaded from now on. A group with bounds begins with the count that it has.
+        """Sets new counts. A scaled group keeps its count, within its bounds.
+
+        Args:
+            counts: the counts as loaded.
 
         Returns:
-            Whether that is anything new.
+            Whether anything has changed.
         """
         before = self._groups
         self.counts = counts
@@ -78,14 +95,14 @@ class Targets:
         return before != self._groups
 
     def scale(self, workers: Mapping[str, int], reasons: Mapping[str, str]) -> list[str]:
-        """Gives groups with bounds other counts.
+        """Sets the counts of scaled groups.
 
         Args:
-            workers: the count of each group that was measured.
-            reasons: why.
+            workers: the new count of each group that was measured, by name.
+            reasons: why each has its count, by name.
 
         Returns:
-            The groups whose count is another now.
+            The names of the groups whose count has changed.
         """
         self.reasons = reasons
         changed = []
@@ -97,6 +114,6 @@ class Targets:
         return changed
 
     def renew(self) -> None:
-        """Begins another generation of every group."""
+        """Begins a new generation of every group, so that every worker is replaced."""
         for name in self._groups:
             self._generations[name] += 1

@@ -125,7 +125,7 @@ def test_a_group_that_keeps_dying_is_held_until_its_next_worker_has_survived():
     backoff = die_quickly(Backoff(), FREE_QUICK_DEATHS + 1)
     assert backoff.keeps_dying
     assert backoff.became_ready().keeps_dying
-    assert not backoff.lived_well().keeps_dying
+    assert not backoff.ended_well().keeps_dying
 
 
 def test_being_ready_does_not_excuse_quick_deaths():
@@ -135,10 +135,10 @@ def test_being_ready_does_not_excuse_quick_deaths():
 
 
 def test_a_worker_that_lived_well_excuses_quick_deaths():
-    backoff = die_quickly(Backoff(), FREE_QUICK_DEATHS + 3).lived_well()
+    backoff = die_quickly(Backoff(), FREE_QUICK_DEATHS + 3).ended_well()
     assert not backoff.keeps_dying
     assert die_quickly(backoff, FREE_QUICK_DEATHS, now=300.0).not_before == backoff.not_before
 
 
 def test_a_worker_that_lived_well_does_not_excuse_failed_boots():
-    assert fail_to_boot(Backoff(), 1)[0].lived_well().boot_failures == 1
+    assert fail_to_boot(Backoff(), 1)[0].ended_well().boot_failures == 1

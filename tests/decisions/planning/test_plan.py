@@ -718,7 +718,7 @@ class World:
         if record.ready_at is None:
             backoff = backoff.boot_failed(record.forked_at, self.now, chance)
         elif self.now - record.ready_at >= QUICK:
-            backoff = backoff.lived_well()
+            backoff = backoff.ended_well()
         else:
             backoff = backoff.died_quickly(record.forked_at, self.now, chance)
         self.backoffs[record.group] = backoff
