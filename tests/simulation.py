@@ -198,7 +198,7 @@ class World:
         host.ended, host.run_seconds = 0, 0.0
         host.state, host.decision = decide(self.target, seen, host.state, self.now)
         self._set(host, host.decision)
-        host.shown = host.decision.shown(mine)
+        host.shown = host.decision.applied_to(mine)
         if host is self.hosts[0]:
             count = sum(h.count for h in self.hosts)
             self.samples.append(

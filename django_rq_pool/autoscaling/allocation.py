@@ -1,6 +1,6 @@
-"""Allotment: what the groups of a pool get when together they ask for more than it may have.
+"""Allocation: divides ``max_total`` among scaled groups that together want more workers.
 
-Rule of the room: claims come in, decisions with lower counts come out; it remembers nothing.
+Rule of the room: requests go in, decisions with lower counts come out. It keeps no state.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from .policy import Decision
 
-HOLDS = 1.25
-"""By so much the claim to a worker is stronger for the group that has it already."""
+HOLDER_WEIGHT = 1.25
+"""The factor by which a group that already has a worker comes before another one that wants it."""
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Request:
     """What one group asks for.
 
     Attributes:
-        decision: the count that it shall have, and how many it could use.
-        held: its live workers, those included that have been asked to leave.
+        decision: the count that it would have without a limit, and how many workers it could use.
+        held: how many live workers it has, stopping ones included.
     """
 
     decision: Decision
@@ -28,26 +28,28 @@ class Request:
 
     @property
     def least(self) -> int:
-        """What it gets in any case."""
+        """How many workers it gets in any case."""
         return min(self.decision.bounds.min, self.decision.count)
 
 
 def allocate(requests: Mapping[str, Request], room: int) -> dict[str, Decision]:
-    """Shares what a pool may have among groups whose counts have bounds.
+    """Divides the workers that a pool may have among its scaled groups.
 
-    Each has its minimum first. The rest goes, one worker after another, to the group that is
-    furthest from what it needs: Sainte-Laguë's method of apportionment, by which nobody gets less
-    because there is more to share. A group that holds a worker keeps it until another's claim is
-    stronger by a quarter, so that equal needs do not pass workers to and fro. And beyond the minima
-    nothing is given out that somebody still has: who shall have more waits until others have left.
+    Each group gets its minimum first. The other workers are given out one by one, each to the
+    group that is furthest from its need. This is Sainte-Laguë's method of apportionment: with more
+    workers to divide, no group gets fewer. A group keeps a worker that it has until another group
+    needs it more by `HOLDER_WEIGHT`, so that groups with equal needs do not swap workers.
+
+    Above the minima, a worker is given out only if no other group still has it: a group that shall
+    grow waits until workers of other groups have left.
 
     Args:
-        claims: by group.
-        room: how many workers these groups may have together: ``max_total`` less the fixed counts
+        requests: what each group asks for, by name.
+        room: how many workers these groups may have together: ``max_total`` minus the fixed counts
             of the other groups.
 
     Returns:
-        The decisions, by group.
+        The decisions, by group name.
     """
     counts = {name: request.decision.count for name, request in requests.items()}
     if sum(counts.values()) > room:
@@ -67,9 +69,9 @@ def _apportion(requests: Mapping[str, Request], room: int) -> dict[str, int]:
 
     def strength(name: str) -> float:
         request = requests[name]
-        holds = HOLDS if counts[name] < request.held else 1.0
+        weight = HOLDER_WEIGHT if counts[name] < request.held else 1.0
         return (
-            holds
+            weight
             * (request.decision.need - request.least)
             / (2 * (counts[name] - request.least) + 1)
         )
@@ -87,5 +89,5 @@ def _lower(decision: Decision, count: int) -> Decision:
         decision,
         count=count,
         coming=max(0, decision.coming - (decision.count - count)),
-        why=f"{decision.why}, and the pool may have no more",
+        why=f"{decision.why}, limited by max_total",
     )

@@ -1,6 +1,7 @@
-"""The scaler: once a tick, from what the gauge reads and the manager says to each group's count.
+"""Autoscaler: turns measurements and the manager's figures into a count for each scaled group.
 
-Rule of the room: it remembers what the decisions need, and has them made; it decides nothing.
+Rule of the room: it keeps the state of the groups and calls `policy` and `allocation`, which
+decide.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Autoscaler:
 
     Args:
         pool: the name of the pool.
-        identity: tells this pool from others of its name, for as long as its manager lives.
+        identity: a text that no other pool of this name has, on any host. It stays the same for
+            as long as the manager lives.
         counts: the pool's groups.
     """
 
@@ -36,16 +38,19 @@ class Autoscaler:
         self._failures: dict[str, str] = {}
 
     def scale(self, worker_stats: WorkerStats) -> ScaleResult:
-        """Measures, and decides what the count of each group shall be now.
+        """Measures the queues and decides the count of each scaled group.
 
         Args:
-            muster: what the manager says about its workers.
+            worker_stats: what the manager says about its workers.
+
+        Returns:
+            The counts and their reasons. Groups that could not be measured are left out.
         """
-        reading = self._metrics.measure(worker_stats.groups)
-        self._say(reading.failures)
+        measurement = self._metrics.measure(worker_stats.groups)
+        self._log_failures(measurement.failures)
         decisions: dict[str, Decision] = {}
         now = processes.monotonic()
-        for name, seen in reading.observations.items():
+        for name, seen in measurement.observations.items():
             target = self._groups[name].options.target_latency
             self._states[name], decisions[name] = decide(target, seen, self._states[name], now)
         if self._max_total is not None:
@@ -54,14 +59,14 @@ class Autoscaler:
                 for name, decision in decisions.items()
             }
             decisions = allocate(requests, self._max_total - self._taken(decisions, worker_stats))
-        self._metrics.show(decisions)
+        self._metrics.publish(decisions)
         return ScaleResult(
             {name: decision.count for name, decision in decisions.items()},
             {name: str(decision) for name, decision in decisions.items()},
         )
 
     def _taken(self, decisions: Mapping[str, Decision], worker_stats: WorkerStats) -> int:
-        """How many workers go to groups that nothing is decided for."""
+        """How many workers the other groups have: those with fixed counts or not measured."""
         stats = worker_stats.groups
         return sum(
             stats[name].count if name in stats else group.workers
@@ -69,7 +74,7 @@ class Autoscaler:
             if name not in decisions
         )
 
-    def _say(self, failures: Mapping[str, str]) -> None:
+    def _log_failures(self, failures: Mapping[str, str]) -> None:
         for name, reason in failures.items():
             if name not in self._failures:
                 logger.warning("group %s cannot be measured and keeps its count: %s", name, reason)
@@ -79,5 +84,5 @@ class Autoscaler:
         self._failures = dict(failures)
 
     def close(self) -> None:
-        """Takes the pool from its peers."""
+        """Removes the pool from its peers' view and closes the Redis connections."""
         self._metrics.close()

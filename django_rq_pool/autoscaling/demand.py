@@ -1,7 +1,7 @@
-"""Demand: what is known of the work that waits for a group, and of how much of it is too much.
+"""Demand: estimates how much work waits for a group, and how many workers it lacks.
 
-Rule of the room: an observation and what was remembered go in, what is remembered now and how many
-workers are missing come out. What to do about it is decided in `scaling`.
+Rule of the room: an observation and the last state go in, the new state and the number of missing
+workers come out. `policy` decides what to do about it.
 """
 
 from __future__ import annotations
@@ -13,42 +13,45 @@ from statistics import mean, median
 from .peers import Peer
 
 LEAD = 2.0
-"""Seconds until the workers of a decision take jobs and that can be seen: so far ahead a queue that
-grows is foreseen."""
+"""Seconds from a decision until its workers take jobs and that can be measured. The growth of a
+queue is extrapolated by as many seconds."""
 
 FULL = 0.8
-"""Workers that are busy for more than this share of their time are none too many. Between that load
-and the one at which jobs wait too long nothing changes: without this band a load near a boundary
-would move the count back and forth."""
+"""No worker is removed if the others would then be busy for more than this share of their time. A
+load between this one and the one at which jobs wait too long changes nothing. Without this band, a
+load near a boundary would move the count up and down."""
 
 MEMORY = 60.0
-"""Seconds over which the load is averaged; where jobs are long, as many as `MEMORY_JOBS` of them
-take, up to `LONGEST_MEMORY`."""
+"""Seconds over which the load is averaged. If jobs are long, it is the time of `MEMORY_JOBS` jobs,
+at most `LONGEST_MEMORY` seconds."""
 MEMORY_JOBS = 5
+"""See `MEMORY`."""
 LONGEST_MEMORY = 900.0
+"""See `MEMORY`."""
 
 PATIENCE = 15.0
-"""Seconds after a rise before a worker is let go, to begin with."""
+"""The shortest patience: seconds between adding workers and removing one."""
 
 _RUN_TIME_JOBS = 20
-"""Jobs over which the run time is averaged."""
+"""The number of jobs over which the run time is averaged."""
 _SHORTEST = 0.001
-"""Seconds that a job takes at least, so that there is something to divide by."""
+"""The shortest run time of a job, in seconds, to avoid a division by zero."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was seen of a group at one moment.
+    """What was measured of a group at one moment.
 
     Attributes:
-        oldest: age of the job that has waited longest, in seconds; 0 if none waits.
-        waiting: jobs that wait on the group's queues.
-        running: jobs of these queues that run, on any host and in any group.
-        live: workers that are registered on these queues, on any host and in any group.
-        ended: jobs of this pool's workers of the group that ended since the observation before.
-        run_seconds: how long these had run, all together.
-        mine: this pool.
-        others: the pools on other hosts that move their counts for this group too.
+        oldest: how long the oldest waiting job has waited, in seconds; 0 if none waits.
+        waiting: how many jobs wait on the group's queues.
+        running: how many jobs of these queues run, on any host and in any group.
+        live: how many workers are registered on these queues, on any host and in any group.
+        ended: how many jobs this pool's workers of the group have ended since the last
+            observation.
+        run_seconds: the sum of the run times of these jobs, in seconds.
+        mine: the figures of this pool.
+        others: the figures of pools of the same name on other hosts that scale this group too.
     """
 
     oldest: float
@@ -62,49 +65,51 @@ class Observation:
 
     @property
     def count(self) -> int:
-        """How many workers all the pools give the group."""
+        """How many workers all pools together give the group."""
         return self.mine.count + sum(pool.count for pool in self.others)
 
     @property
     def busy(self) -> int:
-        """How many of all the pools' workers run a job."""
+        """How many workers of all pools run a job."""
         return self.mine.busy + sum(pool.busy for pool in self.others)
 
     @property
     def most(self) -> int:
-        """How many workers all the pools may give the group."""
+        """How many workers all pools together may give the group."""
         return self.mine.bounds.max + sum(pool.bounds.max for pool in self.others)
 
     @property
     def served(self) -> bool:
-        """Whether anybody serves the queues, or will in a moment."""
+        """Whether workers serve the queues, or soon will."""
         return self.live > 0 or self.count > 0
 
     @property
     def at_work(self) -> int:
-        """How many workers the queues have, at least 1. One that serves other queues too counts
-        while it runs a job of these."""
+        """How many workers work on the queues, at least 1.
+
+        A worker that also serves other queues counts only while it runs a job of these.
+        """
         return max(1, min(max(self.running, self.busy), self.live))
 
 
 @dataclass(frozen=True)
 class State:
-    """What is remembered of a group from one decision to the next. Times are monotonic seconds.
+    """What is kept about a group from one decision to the next. Times are monotonic seconds.
 
     Attributes:
         seen_at: when it was last observed, or None.
         waiting: how many jobs waited then.
         busy: how many of this pool's workers were busy then.
-        growths: by how many jobs a second the queues grew, at the last three observations.
-        run_time: mean run time of a job in seconds, or None while none is known.
-        demand: how many workers of all the pools there was work for, averaged over the target.
-        load: the same, averaged over a longer time.
+        growths: the growth of the queues in jobs per second, at the last three observations.
+        run_time: the mean run time of a job, in seconds, or None if it is unknown.
+        demand: for how many workers of all pools there was work, averaged over the target.
+        load: the same, averaged over a longer time, see `MEMORY`.
         rose_at: when this pool last added workers.
-        rose_by: and how many.
-        fell_at: when it last let one go.
-        patience: seconds after a rise before it lets one go.
+        rose_by: how many it added then.
+        fell_at: when it last removed one.
+        patience: seconds between adding workers and removing one.
         active_at: when it last saw a job.
-        stuck_since: since when its idle workers have taken none of the jobs that wait, or None.
+        stuck_since: since when its idle workers have taken none of the waiting jobs, or None.
     """
 
     seen_at: float | None = None
@@ -123,28 +128,31 @@ class State:
 
     @property
     def growth(self) -> float:
-        """By how many jobs a second the queues grow; the median, for one burst is no growth."""
+        """The growth of the queues in jobs per second; the median, so that one burst is ignored."""
         return median(self.growths)
 
     @property
     def fitting(self) -> int:
-        """How many workers the work of late keeps busy without filling them."""
+        """How many workers the recent work keeps busy, each for at most the share `FULL`."""
         return math.ceil(max(self.demand, self.load) / FULL)
 
 
 def learn(state: State, seen: Observation, target: float, now: float) -> State:
-    """What an observation adds to what is remembered.
+    """Adds an observation to the state.
 
     Args:
-        state: what was remembered.
+        state: the state before.
         seen: the observation.
         target: how long a job may wait, in seconds.
-        now: the time of the observation.
+        now: the time of the observation, in monotonic seconds.
+
+    Returns:
+        The new state.
     """
     run_time = state.run_time
     known = [pool.run_time for pool in seen.others if pool.run_time is not None]
     if run_time is None and known:
-        run_time = mean(known)  # a host without a worker must not judge by its own jobs alone
+        run_time = mean(known)  # a host that has run no job yet uses what the others know
     if seen.ended:
         took = max(seen.run_seconds / seen.ended, _SHORTEST)
         keep = 0.0 if run_time is None else (1 - 1 / _RUN_TIME_JOBS) ** seen.ended
@@ -153,7 +161,7 @@ def learn(state: State, seen: Observation, target: float, now: float) -> State:
     stuck = seen.waiting > 0 and seen.mine.busy < seen.mine.count and not begun
     work = float(seen.busy)
     if not stuck:
-        # Where jobs are shorter than the target, one worker is enough for several that wait.
+        # If jobs are shorter than the target, one worker is enough for several waiting jobs.
         share = 1.0 if run_time is None else min(1.0, run_time / target)
         work = min(work + seen.waiting * share, max(work, seen.most))
     growths, demand, load = state.growths, work, work
@@ -181,13 +189,21 @@ def learn(state: State, seen: Observation, target: float, now: float) -> State:
 
 
 def _average(before: float, now: float, past: float, span: float) -> float:
-    """A moving average over about ``span`` seconds, when ``past`` seconds have gone by."""
+    """An exponential moving average over ``span`` seconds, ``past`` seconds after the last one."""
     keep = math.exp(-past / span)
     return keep * before + (1 - keep) * now
 
 
 def expected_wait(seen: Observation, state: State) -> float | None:
-    """How long a job will wait that comes in `LEAD` seconds, or None while no run time is known."""
+    """Estimates how long a job will wait that comes in `LEAD` seconds.
+
+    Args:
+        seen: the observation.
+        state: the state after it.
+
+    Returns:
+        Seconds, or None if no run time is known.
+    """
     if state.run_time is None:
         return None
     ahead = seen.waiting + max(0.0, state.growth) * LEAD if seen.waiting else 0.0
@@ -195,25 +211,25 @@ def expected_wait(seen: Observation, state: State) -> float | None:
 
 
 def missing(seen: Observation, state: State, target: float, wait: float | None) -> int:
-    """How many workers all the pools lack; 0 while jobs are in time and will be.
+    """How many workers all pools together lack; 0 while jobs are in time and will be.
 
-    By Little's law, so many jobs a second keep ``run time`` times as many workers busy. Jobs must
-    be done by the queue's growth a second faster, to stop it, and faster still to be rid, within
-    the target, of those that wait too many.
+    By Little's law, ``n`` jobs per second with a run time of ``t`` seconds keep ``n * t`` workers
+    busy. To stop the growth of the queue, as many more jobs per second must be done as it grows.
+    To work off the jobs that wait too long, within the target, it must be more still.
 
     Args:
         seen: the observation.
-        state: what is known with it.
+        state: the state after it.
         target: how long a job may wait, in seconds.
-        wait: how long one is expected to wait.
+        wait: how long a job is expected to wait, in seconds, or None; see `expected_wait`.
     """
     in_time = seen.served and seen.oldest <= target
     if not seen.waiting or (in_time and (wait is None or wait <= target)):
         return 0
     if state.run_time is None:
         return seen.waiting
-    # With half of the target to spare, so many may wait. Where a job is late though fewer do, the
-    # run time has been no good guess.
+    # This many jobs may wait, so that half of the target is spare. If a job is late although fewer
+    # wait, the run time was a bad estimate.
     may_wait = seen.at_work * target / 2 / state.run_time if in_time else 0.0
     faster = state.growth + (seen.waiting - may_wait) / target
     if faster <= 0:

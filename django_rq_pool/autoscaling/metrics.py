@@ -1,8 +1,7 @@
-"""The gauge: measures what waits for the groups of a pool whose counts have bounds.
+"""Metrics: measures the queues of a pool's scaled groups, and exchanges figures with its peers.
 
-Rule of the room: it knows RQ's key names, and reads: two commands for each Redis server and look,
-and two to show the pool to its peers, whatever the number of workers, jobs and groups. What the
-figures mean is the business of `demand`.
+Rule of the room: it knows RQ's keys and only reads them. Each tick sends four commands to each
+Redis server, however many workers, jobs and groups there are. `demand` interprets the figures.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ from .peers import Peer
 from .policy import Decision
 
 PEERS_KEY = RQ_KEY_PREFIX + ":pool:scaling:%s"
-"""Hash of the pools of one name, on all hosts, by their identity: what each shows to the others."""
+"""A Redis hash of the pools of one name on all hosts: the figures of each, by its identity."""
 
 STALE = 5.0
-"""Seconds after which a pool that shows nothing new is no peer."""
+"""Seconds after which a pool that publishes no new figures is no peer any more."""
 FORGOTTEN = 60
-"""Seconds after which what it showed is removed."""
+"""Seconds after which its figures are removed."""
 
 ANSWER_LIMIT = 2.0
-"""Seconds within which a server must answer."""
+"""The socket timeout: seconds within which a server must answer."""
 
 _MEASURE = """
 local time = redis.call('TIME')
@@ -71,18 +70,19 @@ for i = #KEYS / 3 + 1, #ARGV do
 end
 return {time, queues, live}
 """
-"""A script, for the age of a job takes its id first, and the workers of several queues are counted
-where they are listed. Keys: for each queue its list, its scheduled and its started jobs. Arguments:
-for each queue the prefix of its jobs' keys, then for each group the keys of its sets of workers."""
+"""A Lua script, because the ids of jobs must be read before their ages, and because the server
+counts the workers of several queues without duplicates. Keys: for each queue its list and its
+registries of scheduled and started jobs. Arguments: for each queue the prefix of its jobs' keys,
+then for each group a JSON list of its queues' sets of workers."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The outcome of one look.
+    """The result of measuring once.
 
     Attributes:
-        observations: of every group that could be measured, by name.
-        failures: why the others could not, by name.
+        observations: the observation of each group that could be measured, by name.
+        failures: why each other group could not be measured, by name.
     """
 
     observations: dict[str, Observation]
@@ -92,12 +92,13 @@ class Measurement:
 class Metrics:
     """Measures a pool's groups.
 
-    Construct it in the process that uses it; connections are opened when they are needed.
+    Construct it in the process that uses it. Connections are opened when they are needed.
 
     Args:
         pool: the name of the pool.
-        identity: what tells this pool from others of its name, for as long as its manager lives.
-        groups: the pool's groups; those without bounds are left out.
+        identity: a text that no other pool of this name has, on any host. It stays the same for
+            as long as the manager lives.
+        groups: the pool's groups. Those without bounds are ignored.
     """
 
     def __init__(self, pool: str, identity: str, groups: Iterable[QueueGroup]) -> None:
@@ -116,34 +117,37 @@ class Metrics:
         self._servers = [_Server(pool, identity, there) for _, there in by_server]
 
     def measure(self, stats: Mapping[str, GroupStats]) -> Measurement:
-        """Looks at every server once.
+        """Measures every server once.
 
-        A server that does not answer within `ANSWER_LIMIT` seconds makes failures of its groups and
-        does not keep the others from being measured.
+        If a server does not answer within `ANSWER_LIMIT` seconds, its groups are failures; the
+        others are measured all the same.
 
         Args:
-            stats: of every group with bounds, by name.
+            stats: what this pool's workers do and have done, by name of the scaled group.
         """
-        reading = Measurement({}, {})
+        measurement = Measurement({}, {})
         for server in self._servers:
             try:
-                reading.observations.update(server.measure(stats))
+                measurement.observations.update(server.measure(stats))
             except RedisError as error:
                 reason = f"{type(error).__name__}: {error}"
-                reading.failures.update((group.name, reason) for group in server.groups)
-        return reading
+                measurement.failures.update((group.name, reason) for group in server.groups)
+        return measurement
 
-    def show(self, decisions: Mapping[str, Decision]) -> None:
-        """Shows the peers on other hosts what has been decided since the last look.
+    def publish(self, decisions: Mapping[str, Decision]) -> None:
+        """Publishes this pool's figures to its peers, after the decisions of this tick.
 
-        A server that cannot be reached is passed over: the next look will tell.
+        Errors are ignored: the next `measure` reports a server that cannot be reached.
+
+        Args:
+            decisions: the decision for each group that was measured, by name.
         """
         for server in self._servers:
             with contextlib.suppress(RedisError):
-                server.show(decisions)
+                server.publish(decisions)
 
     def close(self) -> None:
-        """Takes this pool from its peers and closes the connections."""
+        """Removes this pool's figures from the servers and closes the connections."""
         for server in self._servers:
             with contextlib.suppress(RedisError):
                 server.close()
@@ -156,7 +160,7 @@ class _Server:
         self.groups = groups
         self._identity = identity
         self._peers_key = PEERS_KEY % pool
-        self._redis = _impatient(groups[0])
+        self._redis = _measuring_client(groups[0])
         self._queues: dict[str, Queue] = {}
         for group in groups:
             for queue in get_queues(*group.queues, job_class=group.options.job_class):
@@ -182,19 +186,19 @@ class _Server:
         with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.eval(_MEASURE, len(self._keys), *self._keys, *self._arguments)
             pipeline.hgetall(self._peers_key)
-            (clock, measured, live), shown = pipeline.execute()
+            (clock, measured, live), published = pipeline.execute()
         now = int(clock[0]) + int(clock[1]) / 1e6
         self._clock_ahead = now - time.monotonic()
         queues = {
             name: _QueueMeasurement.of(figures, now)
             for name, figures in zip(self._queues, measured)
         }
-        others = self._others(shown, now)
+        others = self._others(published, now)
         observations = {}
         for group, workers in zip(self.groups, live):
             own = stats.get(group.name)
             if own is None:
-                continue  # the manager has not heard of the group
+                continue  # the manager does not know the group yet
             there = [queues[name] for name in group.queues]
             observations[group.name] = self._observe(
                 group, own, there, int(workers), others.get(group.name, ())
@@ -210,7 +214,7 @@ class _Server:
         live: int,
         others: Iterable[Peer],
     ) -> Observation:
-        assert group.bounds is not None  # noqa: S101  # Metrics has left the others out
+        assert group.bounds is not None  # noqa: S101  # Metrics ignores the others
         before = self._before.get(group.name, stats)
         mine = Peer(self._identity, stats.count, stats.busy, group.bounds)
         self._seen[group.name] = mine
@@ -225,11 +229,11 @@ class _Server:
             others=tuple(others),
         )
 
-    def _others(self, shown: Mapping[Any, Any], now: float) -> dict[str, list[Peer]]:
-        """The peers of each group, without those that have not been heard of lately."""
+    def _others(self, published: Mapping[Any, Any], now: float) -> dict[str, list[Peer]]:
+        """The peers of each group, without stale ones. Old figures are removed from the server."""
         others: dict[str, list[Peer]] = {}
         forgotten = []
-        for identity, text in shown.items():
+        for identity, text in published.items():
             name = as_text(identity)
             if name == self._identity:
                 continue
@@ -241,7 +245,7 @@ class _Server:
                     for group, peer in data["groups"].items()
                 }
             except (ValueError, TypeError, KeyError, AttributeError):
-                continue  # of another version of this package
+                continue  # another version of this package wrote it
             if age > FORGOTTEN:
                 forgotten.append(name)
             elif age <= STALE:
@@ -251,15 +255,15 @@ class _Server:
             self._redis.hdel(self._peers_key, *forgotten)
         return others
 
-    def show(self, decisions: Mapping[str, Decision]) -> None:
-        shown = {
-            name: asdict(decisions[name].shown(mine))
+    def publish(self, decisions: Mapping[str, Decision]) -> None:
+        groups = {
+            name: asdict(decisions[name].applied_to(mine))
             for name, mine in self._seen.items()
             if name in decisions
         }
         at = self._clock_ahead + time.monotonic()
         with self._redis.pipeline(transaction=False) as pipeline:
-            pipeline.hset(self._peers_key, self._identity, json.dumps({"at": at, "groups": shown}))
+            pipeline.hset(self._peers_key, self._identity, json.dumps({"at": at, "groups": groups}))
             pipeline.expire(self._peers_key, FORGOTTEN)
             pipeline.execute()
 
@@ -272,13 +276,13 @@ class _Server:
 
 @dataclass(frozen=True)
 class _QueueMeasurement:
-    """What waits on one queue.
+    """The figures of one queue.
 
     Attributes:
-        waiting: jobs in the queue, and scheduled ones whose time has come: their scheduler is late.
-            What a worker has taken is in neither place.
-        oldest: age of the oldest of them, in seconds.
-        running: jobs that have been started and have not ended.
+        waiting: how many jobs are in the queue, scheduled jobs that are due included (their
+            scheduler is late). A job that a worker has taken does not count.
+        oldest: how long the oldest of them has waited, in seconds; 0 if there are none.
+        running: how many jobs have started and not ended.
     """
 
     waiting: int
@@ -287,10 +291,15 @@ class _QueueMeasurement:
 
     @classmethod
     def of(cls, figures: list[Any], now: float) -> _QueueMeasurement:
-        """Makes sense of what the script returned for a queue.
+        """Converts what the script returned for a queue.
 
-        The oldest job is looked for among the first three and the last: a job that was put in front
-        is young, and those behind it have waited for longer. One whose data are gone has no age.
+        The oldest job is searched among the first three and the last one, because a job that was
+        put at the front may be younger than those behind it. A job whose data are gone has no age.
+
+        Args:
+            figures: the queue's length, samples of jobs, the number of due scheduled jobs, the
+                first of these, and the number of started jobs.
+            now: the server's time, in seconds since 1970.
         """
         queued, samples, overdue, first_overdue, running = figures
         ages = [age for sample in samples if (age := _age(sample, now)) is not None]
@@ -300,8 +309,11 @@ class _QueueMeasurement:
 
 
 def _age(sample: list[Any], now: float) -> float | None:
-    """How long a job has waited. One that was requeued after its worker died was enqueued long ago,
-    but did not wait while it ran: until then it gave signs of life."""
+    """How long a job has waited, in seconds.
+
+    A job that was requeued after its worker died was enqueued long ago, but did not wait while it
+    ran. So the later one of its enqueueing and its last heartbeat counts.
+    """
     since = [moment for each in sample if (moment := _moment(each)) is not None]
     return now - max(since) if since else None
 
@@ -309,12 +321,12 @@ def _age(sample: list[Any], now: float) -> float | None:
 def _moment(field: bytes | str | None) -> float | None:
     try:
         return utcparse(as_text(field)).timestamp() if field else None
-    except ValueError:  # whoever wrote it was not RQ
+    except ValueError:  # RQ has not written it
         return None
 
 
-def _impatient(group: QueueGroup) -> Redis:
-    """A client of a group's server that is not tried again and does not wait for long."""
+def _measuring_client(group: QueueGroup) -> Redis:
+    """A client of a group's server without retries and with a short timeout."""
     redis = probe(group)
     redis.connection_pool.connection_kwargs["socket_timeout"] = ANSWER_LIMIT
     return redis

@@ -1,7 +1,7 @@
-"""Peers: the pools on several hosts that move their counts for one group, and how they share.
+"""Peers: how pools of one name on several hosts share the scaling of a group.
 
-Rule of the room: every pool sees the same queue and works out the same answer for all of them, each
-from the figures that the others show; so ten hosts do not each do what one should.
+Rule of the room: every pool sees the same queues and the figures of all others, and computes the
+same result for all of them. So ten hosts do not each add the workers that one shall add.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from ..config.options import Bounds
 
 SMALL_STEP = 2
-"""A pool adds so many workers at once at most, or as many as it has, if that is more."""
+"""A pool adds at most this many workers at once, or as many as it has, if that is more."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """One pool's part in a group, as it last showed itself.
+    """The figures of one pool for a group, as it last published them.
 
     Attributes:
-        name: its name, in an order that all of its peers share.
+        name: the identity of the pool. All peers sort by it.
         count: how many workers it gives the group.
         busy: how many of its workers run a job.
-        bounds: between which it may move its count.
-        coming: how many of its workers were added so lately that nobody sees yet what they do.
-        run_time: how long a job takes that it runs, in seconds, or None while it knows of none.
-        stuck: whether it has idle workers while jobs wait, so that it would add none.
+        bounds: the range of its count.
+        coming: how many of its workers were added so recently that their effect is not measurable.
+        run_time: the mean run time of its jobs, in seconds, or None if it is unknown.
+        stuck: whether its idle workers take none of the waiting jobs, so that it adds no workers.
     """
 
     name: str
@@ -38,12 +38,17 @@ class Peer:
     stuck: bool = False
 
 
-def part_of(missing: int, mine: Peer, others: Collection[Peer]) -> int:
+def share_of_missing(missing: int, mine: Peer, others: Collection[Peer]) -> int:
     """How many of the missing workers this pool adds.
 
-    Those that are coming to other pools are not missing any more. Each of the rest goes to the pool
-    that has the fewest by then, so that hosts become equal, and one that is new comes first. What a
-    pool does not add, because it is stuck or at its limit, the others do.
+    Workers that other pools have just added are not missing any more. Each other worker goes to
+    the pool that has the fewest workers by then, so that all hosts get equally many. If a pool is
+    stuck or at its limit, the other pools add its share.
+
+    Args:
+        missing: how many workers all the pools lack.
+        mine: this pool.
+        others: the other pools.
     """
     counts = {pool: pool.count for pool in (mine, *others) if pool is mine or not pool.stuck}
     most = {pool: min(pool.bounds.max, pool.count + max(SMALL_STEP, pool.count)) for pool in counts}
@@ -55,11 +60,16 @@ def part_of(missing: int, mine: Peer, others: Collection[Peer]) -> int:
     return counts[mine] - mine.count
 
 
-def lets_go(surplus: int, mine: Peer, others: Collection[Peer]) -> bool:
-    """Whether this pool is among those that let a worker go, when there are so many too many.
+def removes_one(surplus: int, mine: Peer, others: Collection[Peer]) -> bool:
+    """Whether this pool is one of those that remove a worker.
 
-    Each lets one go at a time; those with the most workers come first, and one without an idle
-    worker not at all.
+    Each pool removes one worker at a time. Pools with the most workers come first. A pool at its
+    minimum, or without an idle worker, removes none.
+
+    Args:
+        surplus: how many workers all the pools have too many.
+        mine: this pool.
+        others: the other pools.
     """
     able = (
         pool for pool in (mine, *others) if pool.count > pool.bounds.min and pool.count > pool.busy

@@ -1,8 +1,8 @@
-"""Scaling: how many workers a group whose count has bounds should have now.
+"""Policy: decides how many workers a scaled group shall have now.
 
-Rule of the room: everything that matters comes in as an argument, a count and its reason come out.
-Up at once and by as many as the waiting jobs call for, down one by one and late: a worker too many
-costs little, and one too few makes jobs wait.
+Rule of the room: an observation and a state go in, a count and its reason come out. Workers are
+added at once, as many as are missing. They are removed late and one by one, because one worker too
+many costs little, and one too few makes jobs wait.
 """
 
 from __future__ import annotations
@@ -12,32 +12,33 @@ from dataclasses import dataclass, replace
 
 from ..config.options import Bounds
 from .demand import LEAD, PATIENCE, Observation, State, expected_wait, learn, missing
-from .peers import Peer, lets_go, part_of
+from .peers import Peer, removes_one, share_of_missing
 
 LONGEST_PATIENCE = 240.0
-"""Seconds. The patience is doubled when workers are missing soon after one was let go, so that a
-load that jumps about, or needs now one worker more and now one less, does not move the count each
-time; and halved when they are not."""
+"""The longest patience, in seconds. The patience is doubled if workers are missing soon after one
+was removed, and halved if they are not. So a load that jumps does not change the count each
+time."""
 SOON = 4
-"""Times the patience."""
+"""Soon after a change means within this many times the patience."""
 QUIET = 30.0
-"""Seconds without any job before the last worker of all is let go."""
+"""Seconds without any job before the last worker of all pools is removed."""
 HOPELESS = 60.0
-"""Seconds in which idle workers take none of the jobs that wait before they are let go too, all but
-one: that one shows when jobs are taken again."""
+"""Seconds in which idle workers take none of the waiting jobs, before they are removed too. One
+stays, because it shows when jobs are taken again."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A group's count and why.
+    """The count of a group and its reason.
 
     Attributes:
         count: how many workers this pool shall give the group now.
-        bounds: between which that lies.
-        need: how many it could use, within its bounds; what groups that must share are weighed by.
-        coming: how many of its workers were added so lately that nobody sees yet what they do.
-        run_time: how long a job takes, in seconds, or None while nobody knows.
-        stuck: whether its idle workers take none of the jobs that wait.
+        bounds: the range of the count.
+        need: how many workers it could use, within its bounds. If ``max_total`` limits the pool,
+            groups share its workers in proportion to this.
+        coming: how many of its workers were added so recently that their effect is not measurable.
+        run_time: the mean run time of a job, in seconds, or None if it is unknown.
+        stuck: whether its idle workers take none of the waiting jobs.
         why: the reason, in words.
     """
 
@@ -53,8 +54,12 @@ class Decision:
         """Such as ``4 of 1..10, oldest job 7.2 s > 5 s``."""
         return f"{self.count} of {self.bounds}, {self.why}"
 
-    def shown(self, mine: Peer) -> Peer:
-        """What this pool has to show its peers now, given what it was when it was observed."""
+    def applied_to(self, mine: Peer) -> Peer:
+        """The figures that this pool publishes after the decision.
+
+        Args:
+            mine: its figures when it was observed.
+        """
         return replace(
             mine,
             count=self.count,
@@ -67,18 +72,19 @@ class Decision:
 def decide(target: float, seen: Observation, state: State, now: float) -> tuple[State, Decision]:
     """Decides a group's count, within the bounds of ``seen.mine``.
 
-    Jobs are late if one has waited for longer than the target, or if one that comes soon would, as
-    far as the run time and the growth of the queue tell. Then workers are added, see `missing`; a
-    worker is let go if the others have room for its work.
+    Jobs are late if one has waited longer than the target, or if a job that comes soon would, by
+    the run time and the growth of the queue. Then workers are added, see `demand.missing`. A
+    worker is removed if the others have room for its work.
 
-    Idle workers that take none of the waiting jobs (a queue is suspended, a pool is paused, workers
-    do not boot, a scheduler is missing) are a reason to add none: more of them would not help.
+    No worker is added while idle workers take none of the waiting jobs, because more of them would
+    not help. Reasons are a suspended queue, a paused pool, workers that cannot boot, or a missing
+    scheduler.
 
     Args:
         target: how long a job may wait, in seconds.
         seen: the observation, made about once a second.
-        state: what the decision before returned; ``State()`` for the first.
-        now: the time of the observation.
+        state: the state that the previous decision returned; ``State()`` for the first one.
+        now: the time of the observation, in monotonic seconds.
 
     Returns:
         The state for the next decision, and the decision.
@@ -88,19 +94,19 @@ def decide(target: float, seen: Observation, state: State, now: float) -> tuple[
     lack = missing(seen, state, target, wait)
     bounds, count, why = seen.mine.bounds, seen.mine.count, "in time"
     if not bounds.min <= count <= bounds.max:
-        count, why = _within(bounds, count), "by its bounds"
+        count, why = _within(bounds, count), "moved into its bounds"
     elif lack:
-        step, unless = _rise(lack, seen, state, now)
-        count, why = count + step, f"{_lateness(seen, target, wait)}{unless}"
+        step, limit = _rise(lack, seen, state, now)
+        count, why = count + step, f"{_lateness(seen, target, wait)}{limit}"
         state = _risen(state, step, now) if step else state
         if count > bounds.min and _is_hopeless(seen, state, now):
             count, state = count - 1, _fallen(state, now)
     elif seen.oldest > target:
-        why = f"oldest job {seen.oldest:.1f} s, but the queue shortens"
+        why = f"oldest job {seen.oldest:.1f} s, but the queue gets shorter"
     elif count > bounds.min and _may_fall(seen, state, target, wait, now):
         quiet = now - state.active_at
-        work = f"work for {max(state.demand, state.load):.1f} lately"
-        count, why = count - 1, work if quiet < QUIET else f"no job for {quiet:.0f} s"
+        load = f"recent load of {max(state.demand, state.load):.1f} workers"
+        count, why = count - 1, load if quiet < QUIET else f"no job for {quiet:.0f} s"
         state = _fallen(state, now)
     coming = state.rose_by if now - state.rose_at < LEAD else 0
     return state, Decision(
@@ -115,15 +121,15 @@ def decide(target: float, seen: Observation, state: State, now: float) -> tuple[
 
 
 def _rise(lack: int, seen: Observation, state: State, now: float) -> tuple[int, str]:
-    """How many workers this pool adds, and why it adds none."""
+    """How many workers this pool adds; if none, also why not."""
     if seen.mine.count == seen.mine.bounds.max:
-        return 0, ", and more are not allowed"
+        return 0, ", at its maximum"
     if now - state.rose_at < LEAD:
-        return 0, ", and new workers are on their way"
+        return 0, ", new workers are starting"
     if state.stuck_since is not None:
         return 0, ", but idle workers take none"
-    step = part_of(lack, seen.mine, seen.others)
-    return step, "" if step else ", and other hosts come first"
+    step = share_of_missing(lack, seen.mine, seen.others)
+    return step, "" if step else ", other hosts add workers first"
 
 
 def _risen(state: State, step: int, now: float) -> State:
@@ -143,18 +149,18 @@ def _fallen(state: State, now: float) -> State:
 def _may_fall(
     seen: Observation, state: State, target: float, wait: float | None, now: float
 ) -> bool:
-    """Whether this pool lets a worker go."""
+    """Whether this pool removes a worker because the others have room for its work."""
     if not _has_been_patient(state, now):
         return False
     if seen.mine.busy >= seen.mine.count or (wait or 0.0) > target / 2:
         return False
     if seen.count == 1:
         return now - state.active_at >= QUIET
-    return lets_go(seen.count - max(1, state.fitting), seen.mine, seen.others)
+    return removes_one(seen.count - max(1, state.fitting), seen.mine, seen.others)
 
 
 def _is_hopeless(seen: Observation, state: State, now: float) -> bool:
-    """Whether this pool lets a worker go though jobs wait."""
+    """Whether this pool removes a worker although jobs wait, because idle ones take no jobs."""
     if state.stuck_since is None or now - state.stuck_since < HOPELESS:
         return False
     return seen.mine.count - seen.mine.busy > 1 and _has_been_patient(state, now)
@@ -165,7 +171,7 @@ def _has_been_patient(state: State, now: float) -> bool:
 
 
 def _need(lack: int, seen: Observation, state: State) -> int:
-    """How many workers this pool could use, without regard to how fast it may add them."""
+    """How many workers this pool could use, however slowly it may add them."""
     if lack:
         return _within(seen.mine.bounds, seen.mine.count + math.ceil(lack / (1 + len(seen.others))))
     others = seen.count - seen.mine.count

@@ -1,7 +1,7 @@
-"""Process: where the counts are loaded and the queues measured, so that the manager need not.
+"""Process: loads the counts and measures the queues, so that the manager does not have to.
 
-Rule of the room: whatever a loader opens, starts, blocks on or breaks stays in here, and so does
-what measuring needs. If the process ends, the manager forks another.
+Rule of the room: whatever a loader opens, starts, blocks on or breaks stays in this process. If the
+process ends, the manager forks another one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ..text import unvaried
 from .autoscaler import Autoscaler
 
 TICK = 1.0
-"""Seconds between two calls of a loader, and between two measurements."""
+"""Seconds between two calls of a loader and between two measurements."""
 
 
 def run_autoscaling(
@@ -42,15 +42,18 @@ def run_autoscaling(
     counts: Counts,
     load: bool,
 ) -> int:
-    """Loads and measures until the pool ends, in the process forked for it.
+    """Loads and measures until the pool ends. It runs in a process forked for it.
 
     Args:
-        configuration: what the pool was started with; its source is asked again.
+        configuration: the configuration of the pool. Counts are loaded from its source.
         identity: see `Autoscaler`.
-        channel: to the manager.
+        channel: the channel to the manager.
         lifeline: ends when the manager does.
-        counts: those that hold now, and go on to hold while others cannot be loaded.
-        load: whether they are to be loaded anew at once.
+        counts: the present counts. They stay while new ones cannot be loaded.
+        load: whether to load the counts at once, because of a reload (HUP).
+
+    Returns:
+        The exit status, 0.
     """
     channel.become_child()
     setproctitle(f"rqpool-autoscaling[{configuration.name}]: loading the counts")
@@ -78,12 +81,12 @@ class _AutoscalingProcess:
         self._identity = identity
         self._channel = channel
         self._counts = counts
-        self._said: LoadResult | None = None
+        self._last_result: LoadResult | None = None
         self._failures = 0
         self._autoscaler: Autoscaler | None = None
 
     def work(self, load: bool) -> None:
-        """Loads, says what is new, and measures, until there is nothing more to do."""
+        """Loads and measures until the process shall leave or there is nothing more to do."""
         if load:
             self._load(reset=True)
         while self._goes_on():
@@ -99,6 +102,7 @@ class _AutoscalingProcess:
                 self._load(reset=False)
 
     def close(self) -> None:
+        """Ends measuring."""
         if self._autoscaler is not None:
             self._autoscaler.close()
 
@@ -108,23 +112,23 @@ class _AutoscalingProcess:
     # Loading
 
     def _load(self, *, reset: bool) -> None:
-        """Loads the counts, and tells the manager if that came out otherwise than before."""
+        """Loads the counts, and sends the result to the manager if it is a new one."""
         counts, error = _load_counts(self._source, self._environment, reset=reset)
         if counts is not None and counts != self._counts:
             self._counts = counts
             self.close()
             self._autoscaler = None
-        said = self._said
-        if said is None or said.counts != counts or unvaried(said.error) != unvaried(error):
+        last = self._last_result
+        if last is None or last.counts != counts or unvaried(last.error) != unvaried(error):
             failures = 0 if counts is None else self._failures
-            self._said = LoadResult(counts, error, failures, self._goes_on())
-            self._channel.send(self._said)
+            self._last_result = LoadResult(counts, error, failures, self._goes_on())
+            self._channel.send(self._last_result)
         self._failures = self._failures + 1 if counts is None else 0
 
     # Measuring
 
     def _ask(self) -> WorkerStats | None:
-        """What the manager says about its workers; None when it is time to leave."""
+        """Asks the manager about its workers. Returns None if the process shall leave."""
         self._channel.send(StatsRequest())
         while True:
             received = self._channel.receive()
@@ -143,8 +147,14 @@ class _AutoscalingProcess:
 def _load_counts(
     source: Source, environment: str | None, *, reset: bool
 ) -> tuple[Counts | None, str]:
-    """Loads the counts once: they, or why they cannot be used. A loader that cannot even be
-    interrupted ends the process."""
+    """Loads the counts once.
+
+    A loader that blocks outside of Python cannot be interrupted. After twice its time limit, it
+    ends this process with a traceback.
+
+    Returns:
+        The counts and an empty text, or None and why they cannot be used.
+    """
     faulthandler.dump_traceback_later(2 * settings.loader_timeout(), exit=True)
     try:
         if reset:
@@ -161,7 +171,7 @@ def _load_counts(
 
 
 def _in_full(error: CountsError, with_traceback: bool) -> str:
-    """The problems in sentences, with the traceback of what a project's loader raised."""
+    """The problems as text, with the traceback of what a loader of the project raised."""
     if not with_traceback or error.__cause__ is None:
         return str(error)
     return f"{error}\n{''.join(traceback.format_exception(error.__cause__)).rstrip()}"

@@ -69,7 +69,7 @@ def test_even_where_all_could_have_what_was_decided_those_who_leave_count_until_
 
 def test_the_reason_says_that_the_pool_may_have_no_more():
     decision = allocate({"high": request(9)}, 4)["high"]
-    assert str(decision) == "4 of 0..9, late, and the pool may have no more"
+    assert str(decision) == "4 of 0..9, late, limited by max_total"
 
 
 def test_workers_that_were_not_granted_are_not_shown_as_coming():

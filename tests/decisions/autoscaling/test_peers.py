@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from django_rq_pool.autoscaling.peers import SMALL_STEP, Peer, lets_go, part_of
+from django_rq_pool.autoscaling.peers import SMALL_STEP, Peer, removes_one, share_of_missing
 from django_rq_pool.config.options import Bounds
 
 WIDE = Bounds(0, 100)
@@ -22,11 +22,11 @@ def pools(*counts: int, bounds: Bounds = WIDE, **more) -> list[Peer]:
 
 def parts(missing: int, peers: list[Peer]) -> list[int]:
     """What each pool adds, each reckoning by itself."""
-    return [part_of(missing, peer, [p for p in peers if p is not peer]) for peer in peers]
+    return [share_of_missing(missing, peer, [p for p in peers if p is not peer]) for peer in peers]
 
 
 def leavers(surplus: int, peers: list[Peer]) -> list[bool]:
-    return [lets_go(surplus, peer, [p for p in peers if p is not peer]) for peer in peers]
+    return [removes_one(surplus, peer, [p for p in peers if p is not peer]) for peer in peers]
 
 
 def test_a_pool_alone_adds_what_is_missing_up_to_twice_what_it_has():
@@ -57,15 +57,15 @@ def test_a_pool_at_its_limit_leaves_its_part_to_the_others():
 def test_a_pool_that_is_stuck_leaves_its_part_to_the_others():
     first, second = pools(1, 5)
     stuck = replace(first, stuck=True)
-    assert part_of(2, second, [stuck]) == 2
-    assert part_of(2, second, [first]) == 0
+    assert share_of_missing(2, second, [stuck]) == 2
+    assert share_of_missing(2, second, [first]) == 0
 
 
 def test_what_is_coming_to_others_is_not_missing_any_more():
     first, second = pools(3, 3)
     coming = replace(second, count=5, coming=2)
-    assert part_of(2, first, [coming]) == 0
-    assert part_of(3, first, [coming]) == 1
+    assert share_of_missing(2, first, [coming]) == 0
+    assert share_of_missing(3, first, [coming]) == 1
 
 
 def test_the_pools_with_the_most_let_go_first_and_one_worker_each():

@@ -138,7 +138,7 @@ KNOWN = State(seen_at=100.0, busy=4, run_time=1.0, demand=4.0, load=4.0)
         (
             observe(10, 10, waiting=90, oldest=9.0),
             KNOWN,
-            "10 of 1..10, oldest job 9.0 s > 5 s, and more are not allowed",
+            "10 of 1..10, oldest job 9.0 s > 5 s, at its maximum",
         ),
         (
             observe(4, 3, waiting=9, oldest=9.0),
@@ -148,19 +148,23 @@ KNOWN = State(seen_at=100.0, busy=4, run_time=1.0, demand=4.0, load=4.0)
         (
             observe(waiting=9, oldest=9.0),
             replace(KNOWN, rose_at=100.0),
-            "4 of 1..10, oldest job 9.0 s > 5 s, and new workers are on their way",
+            "4 of 1..10, oldest job 9.0 s > 5 s, new workers are starting",
         ),
         (
             observe(waiting=9, oldest=9.0, others=(Peer("b", 1, 1, Bounds(1, 10)),)),
             KNOWN,
-            "4 of 1..10, oldest job 9.0 s > 5 s, and other hosts come first",
+            "4 of 1..10, oldest job 9.0 s > 5 s, other hosts add workers first",
         ),
         (
             observe(waiting=9, oldest=9.0),
             replace(KNOWN, waiting=30, growths=(-20.0, -20.0, -20.0)),
-            "4 of 1..10, oldest job 9.0 s, but the queue shortens",
+            "4 of 1..10, oldest job 9.0 s, but the queue gets shorter",
         ),
-        (observe(4, 1), replace(KNOWN, demand=1.0, load=1.24), "3 of 1..10, work for 1.2 lately"),
+        (
+            observe(4, 1),
+            replace(KNOWN, demand=1.0, load=1.24),
+            "3 of 1..10, recent load of 1.2 workers",
+        ),
         (
             observe(1, 0, Bounds(0, 10)),
             replace(KNOWN, busy=0, active_at=60.0),
@@ -168,8 +172,8 @@ KNOWN = State(seen_at=100.0, busy=4, run_time=1.0, demand=4.0, load=4.0)
         ),
         (observe(0, 0, Bounds(0, 9), waiting=1), replace(KNOWN, busy=0), "1 of 0..9, 1 job waits"),
         (observe(0, 0, Bounds(0, 9), waiting=7), State(), "2 of 0..9, 7 jobs wait"),
-        (observe(12, 12), KNOWN, "10 of 1..10, by its bounds"),
-        (observe(0, 0), KNOWN, "1 of 1..10, by its bounds"),
+        (observe(12, 12), KNOWN, "10 of 1..10, moved into its bounds"),
+        (observe(0, 0), KNOWN, "1 of 1..10, moved into its bounds"),
     ],
 )
 def test_the_reason_says_what_was_seen(seen, state, text):

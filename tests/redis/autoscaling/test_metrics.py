@@ -237,7 +237,7 @@ def test_efforts_are_not_lost_while_a_server_is_away(queue_settings, own_server)
     reading = own.measure({"high": GroupStats(1, 0, 15, 2.0)})
     assert reading.observations == {}
     assert "ConnectionError" in reading.failures["high"]
-    own.show({})  # is no error
+    own.publish({})  # is no error
     own_server.start()
     seen = look(own, GroupStats(1, 0, 18, 2.5))
     assert (seen.ended, seen.run_seconds) == (8, 1.5)
@@ -282,9 +282,9 @@ def test_pools_of_one_name_see_what_the_others_decided(make):
     here, there = make(group("high")), make(group("high"), identity="there-1")
     assert look(here).others == ()
     look(there, GroupStats(count=2, busy=2))
-    there.show({"high": decision(3)})
+    there.publish({"high": decision(3)})
     assert look(here).others == (Peer("there-1", 3, 2, BOUNDS, 1, 1.5, False),)
-    here.show({"high": decision(5)})
+    here.publish({"high": decision(5)})
     assert [peer.count for peer in look(there).others] == [5]
 
 
@@ -292,21 +292,21 @@ def test_a_pool_of_another_name_or_another_group_is_no_peer(make):
     here = make(group("high"))
     for other in (make(group("high"), pool="forum"), make(group("low"), identity="there-1")):
         look(other, name=other._servers[0].groups[0].name)
-        other.show({"high": decision(), "low": decision()})
+        other.publish({"high": decision(), "low": decision()})
     assert look(here).others == ()
 
 
 def test_a_pool_whose_autoscaling_process_was_forked_again_is_not_its_own_peer(make):
     before = make(group("high"))
     look(before)
-    before.show({"high": decision()})
+    before.publish({"high": decision()})
     assert look(make(group("high"))).others == ()
 
 
 def test_a_pool_that_leaves_is_no_peer_any_more(make):
     here, there = make(group("high")), make(group("high"), identity="there-1")
     look(there)
-    there.show({"high": decision()})
+    there.publish({"high": decision()})
     there.close()
     assert look(here).others == ()
 
@@ -317,7 +317,7 @@ def test_a_pool_that_leaves_is_no_peer_any_more(make):
 def test_a_pool_that_is_silent_is_no_peer_and_is_forgotten(make, valkey, silent, peers, kept):
     here, there = make(group("high")), make(group("high"), identity="there-1")
     look(there)
-    there.show({"high": decision()})
+    there.publish({"high": decision()})
     key = PEERS_KEY % "shop"
     shown = json.loads(valkey.hget(key, "there-1"))
     shown["at"] = valkey.time()[0] - silent
@@ -347,7 +347,7 @@ def test_what_another_version_shows_is_passed_over(make, valkey, text):
 def test_what_a_pool_shows_does_not_stay_for_ever(make, valkey):
     here = make(group("high"))
     look(here)
-    here.show({"high": decision()})
+    here.publish({"high": decision()})
     assert 0 < valkey.ttl(PEERS_KEY % "shop") <= FORGOTTEN
 
 
@@ -373,7 +373,7 @@ def test_the_number_of_commands_does_not_grow_with_workers_jobs_or_groups(make, 
     def tick(own: Metrics, *names: str) -> list[str]:
         def act() -> None:
             own.measure(dict.fromkeys(names, IDLE))
-            own.show(dict.fromkeys(names, decision()))
+            own.publish(dict.fromkeys(names, decision()))
 
         return sent(valkey, act)
 
