@@ -48,8 +48,7 @@ def run_pool(
             handler or a level in ``LOGGING`` keeps it.
 
     Returns:
-        The exit status: 0 if a signal stopped the pool or it finished in burst mode; see
-        `errors.ExitStatus`.
+        The exit status, 0 if a signal stopped the pool or it finished in burst mode.
 
     Raises:
         StartError: the counts cannot be used, or ``strict_fork`` refuses. Nothing was started.

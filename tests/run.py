@@ -23,12 +23,13 @@ FLOORS = ("decisions", "system", "redis", "pools")
 TAKE_A_WORD = ("-k", "-m")
 """Options of pytest after which the name of a floor is a word like any other."""
 
-REQUIREMENTS = ("--editable", ".", "--group", "test", "--group", "lint")
+REQUIREMENTS = ("--editable", ".", "--group", "test", "--group", "lint", "--group", "docs")
 LINTERS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
     ("mypy",),
     ("lint-imports", "--no-cache"),
+    ("sphinx-build", "-W", "--keep-going", "-n", "-q", "-E", "docs", "docs/_build/html"),
 )
 
 

@@ -35,6 +35,7 @@ class Configuration:
         tracks_imports: whether to log which modules jobs import, so that they can be preloaded.
         immortal: whether to make the code objects, functions and classes of the image immortal, so
             that workers do not copy their memory pages.
+        huge_pages: whether to keep the image in huge pages, where the system can.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Configuration:
     preload: tuple[str, ...]
     tracks_imports: bool
     immortal: bool
+    huge_pages: bool
 
 
 def configure(
@@ -94,18 +96,16 @@ def configure(
                 "Give a list of dotted names of modules.",
             )
         )
-    tracks_imports, immortal = declared.LEARN_PRELOAD.value(), declared.IMMORTAL.value()
+    switches = (declared.LEARN_PRELOAD, declared.IMMORTAL, declared.HUGE_PAGES)
+    tracks_imports, immortal, huge_pages = (setting.value() for setting in switches)
     problems += [
         Problem(
             Kind.SOURCE,
-            f"{setting.name}: {given!r} is not a boolean.",
+            f"{setting.name}: {setting.value()!r} is not a boolean.",
             "Give True or False.",
         )
-        for setting, given in (
-            (declared.LEARN_PRELOAD, tracks_imports),
-            (declared.IMMORTAL, immortal),
-        )
-        if not isinstance(given, bool)
+        for setting in switches
+        if not isinstance(setting.value(), bool)
     ]
     term_child = None
     try:
@@ -133,6 +133,7 @@ def configure(
         tuple(preload),
         tracks_imports=tracks_imports,
         immortal=immortal,
+        huge_pages=huge_pages,
     )
 
 

@@ -54,7 +54,7 @@ def import_jobs(modules: Iterable[str]) -> None:
             gc.enable()
 
 
-def freeze_heap(*, immortal: bool) -> None:
+def freeze_heap(*, immortal: bool, huge_pages: bool) -> None:
     """Collects the garbage once, then hides what is left from the collector.
 
     A collection in a forked worker writes to every object that it looks at, and each page that it
@@ -62,13 +62,15 @@ def freeze_heap(*, immortal: bool) -> None:
 
     Args:
         immortal: make definitions immortal where the interpreter is known; see `immortal`.
+        huge_pages: keep the heap in huge pages where the system can; see `use_huge_pages`.
     """
     gc.collect()
     if immortal:
         gc.unfreeze()  # frozen objects cannot be found
         make_definitions_immortal()
     gc.freeze()
-    use_huge_pages()
+    if huge_pages:
+        use_huge_pages()
 
 
 _HUGE_PAGE_SIZE = Path("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size")

@@ -143,7 +143,7 @@ def _prepare_image(configuration: Configuration, options: RunOptions) -> None:
         raise ForkError("\n".join(findings))
     for finding in findings:
         logger.warning("%s", finding)
-    freeze_heap(immortal=configuration.immortal)
+    freeze_heap(immortal=configuration.immortal, huge_pages=configuration.huge_pages)
 
 
 def _manager(

@@ -113,7 +113,9 @@ def test_modules_to_preload_are_checked():
     assert "RQ_POOL_PRELOAD" in message.msg
 
 
-@pytest.mark.parametrize("setting", ["RQ_POOL_LEARN_PRELOAD", "RQ_POOL_IMMORTAL"])
+@pytest.mark.parametrize(
+    "setting", ["RQ_POOL_LEARN_PRELOAD", "RQ_POOL_IMMORTAL", "RQ_POOL_HUGE_PAGES"]
+)
 def test_what_is_neither_true_nor_false_is_refused(setting):
     message = only_message(RQ_POOL={"high": 1}, **{setting: "no"})
     assert message.id == "django_rq_pool.E001"

@@ -1,10 +1,11 @@
-"""Preload: the heap that is folded is the heap, and it is the same afterwards."""
+"""Preload: what is kept in huge pages is the heap, and it is the same afterwards."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
 import hashlib
+import subprocess
 import sys
 
 import pytest
@@ -31,11 +32,39 @@ def test_only_whole_aligned_pieces_of_private_memory_are_the_heap():
     ]
 
 
-def test_what_is_in_memory_survives_being_folded():
+def test_what_is_in_memory_survives_being_put_into_huge_pages():
     everything = [bytes([number % 256]) * 4000 for number in range(4000)]
     before = hashlib.sha256(b"".join(everything)).digest()
     assert use_huge_pages() >= 0
     assert hashlib.sha256(b"".join(everything)).digest() == before
+
+
+HUGE = """
+import sys
+from pathlib import Path
+
+from django_rq_pool.startup.preload import freeze_heap, use_huge_pages
+
+def huge():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))
+
+kept = [bytes([number % 256]) * 1000 for number in range(40_000)]
+before = huge()
+freeze_heap(immortal=False, huge_pages=sys.argv[1] == "True")
+print(huge() > before, use_huge_pages() > 0)
+"""
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_heap_is_kept_in_huge_pages_if_that_is_wanted(wanted):
+    done = subprocess.run(
+        [sys.executable, "-c", HUGE, str(wanted)], capture_output=True, text=True, check=True
+    )
+    used, possible = done.stdout.split()
+    if possible == "False":
+        pytest.skip("this system keeps no heap in huge pages")
+    assert used == str(wanted)
 
 
 @pytest.mark.parametrize("last_line", ["", "1 / 0"])
