@@ -23,7 +23,7 @@ FLOORS = ("decisions", "system", "redis", "pools")
 TAKE_A_WORD = ("-k", "-m")
 """Options of pytest after which the name of a floor is a word like any other."""
 
-REQUIREMENTS = ("--editable", ".", "--group", "test", "--group", "lint", "--group", "docs")
+REQUIREMENTS = ("--editable", ".", "--group", "test", "--group", "lint")
 LINTERS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 
 from ..config.groups import Counts
-from ..ipc.counts_channel import ScaleResult, WorkerStats
+from ..ipc.counts_records import ScaleResult, WorkerStats
 from ..system import processes
 from .allocation import Request, allocate
 from .demand import State

@@ -25,7 +25,7 @@ from ..config import settings
 from ..config.groups import QueueGroup
 from ..config.options import Bounds
 from ..config.redis_clients import probe
-from ..ipc.counts_channel import GroupStats
+from ..ipc.counts_records import GroupStats
 from .demand import Observation
 from .peers import Peer
 from .policy import Decision

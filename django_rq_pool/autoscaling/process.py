@@ -17,13 +17,8 @@ from ..config.groups import Counts
 from ..config.loaders import Source
 from ..config.problems import CountsError
 from ..config.settings import Configuration
-from ..ipc.counts_channel import (
-    CountsChannel,
-    LoadResult,
-    StatsRequest,
-    WorkerStats,
-    require_sendable,
-)
+from ..ipc.counts_channel import CountsChannel
+from ..ipc.counts_records import LoadResult, StatsRequest, WorkerStats, require_sendable
 from ..ipc.lifeline import Lifeline
 from ..ipc.stop_listener import StopListener
 from ..system import processes

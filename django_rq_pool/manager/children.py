@@ -16,7 +16,7 @@ from dataclasses import replace
 from .. import hooks
 from ..config.groups import QueueGroup
 from ..ipc.assignment import Assignment, DeadWorker
-from ..ipc.counts_channel import GroupStats, WorkerStats
+from ..ipc.counts_records import GroupStats, WorkerStats
 from ..planning.backoff import QUICK, Backoff
 from ..planning.plan import Action, KillHorse, Recover, StopRecovery, StopWorker
 from ..planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord

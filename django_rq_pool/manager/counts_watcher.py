@@ -11,7 +11,8 @@ import random
 import signal
 from collections.abc import Callable
 
-from ..ipc.counts_channel import CountsChannel, LoadResult, ScaleResult, WorkerStats
+from ..ipc.counts_channel import CountsChannel
+from ..ipc.counts_records import LoadResult, ScaleResult, WorkerStats
 from ..planning.backoff import Backoff
 from ..system import processes
 

@@ -17,7 +17,7 @@ from .. import hooks
 from ..config.groups import Counts
 from ..config.stop_policy import STOP_SIGNALS
 from ..errors import ExitStatus
-from ..ipc.counts_channel import LoadResult
+from ..ipc.counts_records import LoadResult
 from ..ipc.reports import Event, Report
 from ..planning import phases
 from ..planning.phases import Effect, Phase

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from django_rq_pool.config.groups import Counts, QueueGroup
 from django_rq_pool.config.options import Bounds, GroupOptions
 from django_rq_pool.config.problems import CountsError, Kind, Problem
-from django_rq_pool.ipc.counts_channel import (
-    CountsChannel,
+from django_rq_pool.ipc.counts_channel import CountsChannel, Received
+from django_rq_pool.ipc.counts_records import (
     GroupStats,
     LoadResult,
-    Received,
     ScaleResult,
     StatsRequest,
     WorkerStats,

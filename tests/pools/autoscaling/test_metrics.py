@@ -10,7 +10,7 @@ from django_rq_pool.autoscaling.demand import Observation
 from django_rq_pool.autoscaling.metrics import Metrics
 from django_rq_pool.config.groups import QueueGroup
 from django_rq_pool.config.options import Bounds
-from django_rq_pool.ipc.counts_channel import GroupStats
+from django_rq_pool.ipc.counts_records import GroupStats
 from harness import eventually
 
 

@@ -23,7 +23,7 @@ from django_rq_pool.autoscaling.peers import Peer
 from django_rq_pool.autoscaling.policy import Decision, decide
 from django_rq_pool.config.groups import QueueGroup
 from django_rq_pool.config.options import Bounds
-from django_rq_pool.ipc.counts_channel import GroupStats
+from django_rq_pool.ipc.counts_records import GroupStats
 from harness import DEADLINE
 
 BOUNDS = Bounds(0, 10)

@@ -9,7 +9,8 @@ import signal
 import pytest
 
 from django_rq_pool.config.groups import Counts, QueueGroup
-from django_rq_pool.ipc.counts_channel import CountsChannel, LoadResult
+from django_rq_pool.ipc.counts_channel import CountsChannel
+from django_rq_pool.ipc.counts_records import LoadResult
 from django_rq_pool.manager.counts_watcher import CountsWatcher
 from django_rq_pool.system import processes
 
