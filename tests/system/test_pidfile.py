@@ -1,4 +1,4 @@
-"""What a pid file does with what is in its place; test_pid_file_rivals.py has who gets it."""
+"""What a pid file does with what is in its place; test_pidfile_rivals.py has who gets it."""
 
 from __future__ import annotations
 

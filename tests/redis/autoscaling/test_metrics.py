@@ -1,4 +1,4 @@
-"""What the own reads from real servers about real queues, jobs and workers."""
+"""What the autoscaling process measures on real servers: queues, jobs and workers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def queue_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[dict[s
 def make(
     queue_settings: Callable[[dict[str, str]], None], server: ValkeyServer, valkey: redis.Redis
 ) -> Iterator[Callable[..., Metrics]]:
-    """Makes made for groups; all queues are on one server."""
+    """Makes the metrics of groups whose queues are all on one server."""
     queue_settings(dict.fromkeys(("high", "default", "low"), server.connection_url))
     made: list[Metrics] = []
 

@@ -1,4 +1,4 @@
-"""Learning: a horse's imports reach its worker, once, in order, and not more than a limit."""
+"""The import tracker: a horse's imports reach its worker, once, in order, up to a limit."""
 
 from __future__ import annotations
 
