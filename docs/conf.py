@@ -29,6 +29,7 @@ html_title = f"{project} {release}"
 html_static_path = ["_static"]
 html_css_files = ["tables.css"]
 
+highlight_language = "none"
 default_role = "code"
 smartquotes = False  # they would make one dash of the two of an option
 copybutton_prompt_text = "$ "

@@ -6,6 +6,7 @@ now; none is written here.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import report
@@ -34,6 +35,22 @@ def _cell(text: str) -> str:
 def circumstances(path: Path) -> str:
     """On which machine, and with which versions, a run of ``benchmarks/suite.py`` was made."""
     return report.circumstances(report.Results.from_json(path.read_text()))
+
+
+def storm_results(path: Path) -> list[Table]:
+    """The table that a run of ``benchmarks/storm.py`` has printed.
+
+    Args:
+        path: the file that its output was sent to.
+    """
+    heading, *rows = (_storm_cells(line) for line in path.read_text().splitlines() if line)
+    return [Table(heading, tuple(rows))]
+
+
+def _storm_cells(line: str) -> tuple[str, ...]:
+    """Three columns of text, which may have spaces in them, then numbers."""
+    *words, numbers = re.split(r"  +", line, maxsplit=3)
+    return (*words, *numbers.split())
 
 
 def simulations() -> list[Table]:

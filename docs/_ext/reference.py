@@ -41,20 +41,31 @@ class ReferenceTable(TableDirective):
         return tables.TABLES[self.name]()
 
 
-class SuiteResults(TableDirective):
-    """The tables of a results file of the benchmarks, which is the argument."""
+class KeptResults(TableDirective):
+    """The tables of a file in which results of the benchmarks are kept, which is the argument."""
 
     required_arguments = 1
 
     @property
-    def _path(self) -> Path:
+    def path(self) -> Path:
         return Path(self.env.srcdir) / self.arguments[0]
 
+
+class SuiteResults(KeptResults):
+    """The tables of a run of the suite, and where it was made."""
+
     def collect(self) -> Iterable[tables.Table]:
-        return measured.suite_results(self._path)
+        return measured.suite_results(self.path)
 
     def run(self) -> list[nodes.Node]:
-        return [*super().run(), *self.parse_text_to_nodes(measured.circumstances(self._path))]
+        return [*super().run(), *self.parse_text_to_nodes(measured.circumstances(self.path))]
+
+
+class StormResults(KeptResults):
+    """The table of a run of the storm."""
+
+    def collect(self) -> Iterable[tables.Table]:
+        return measured.storm_results(self.path)
 
 
 class Simulations(TableDirective):
@@ -68,5 +79,6 @@ def setup(app: Sphinx) -> ExtensionMetadata:
     for name in tables.TABLES:
         app.add_directive(name, ReferenceTable)
     app.add_directive("suite-results", SuiteResults)
+    app.add_directive("storm-results", StormResults)
     app.add_directive("simulations", Simulations)
     return {"parallel_read_safe": True}
