@@ -114,7 +114,7 @@ class GroupOptions:
     max_idle_time: int | None = _option(None, positive)
     """A worker leaves after this many idle seconds and is replaced."""
     worker_ttl: int | None = _option(None, positive)
-    """Seconds until Redis forgets a worker that sends no heartbeat."""
+    """Seconds without a heartbeat, plus 60, after which Redis forgets a worker."""
     dequeue_strategy: str = _option("default", _strategy)
     """The order in which the group's queues are asked for a job: ``default`` is by priority."""
     with_scheduler: bool = _option(False, _yes_or_no)

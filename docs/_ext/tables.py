@@ -74,15 +74,11 @@ class Table:
 
 
 def docstrings(module: ModuleType, scope: str | None = None) -> dict[str, str]:
-    """What the code says about the names that a module, or a class in it, assigns.
+    """The names that a module, or a class in it, assigns, each with the docstring that follows.
 
     Args:
         module: the module.
         scope: the name of the class, or None for the module itself.
-
-    Returns:
-        By name: the docstring that follows the assignment, or the name's entry below
-        ``Attributes:`` in the docstring of the class.
 
     Raises:
         LookupError: there is no such class.
@@ -90,34 +86,19 @@ def docstrings(module: ModuleType, scope: str | None = None) -> dict[str, str]:
     assert module.__file__ is not None  # noqa: S101 - none of ours is built in
     tree = ast.parse(Path(module.__file__).read_text())
     body: list[ast.stmt] = tree.body
-    listed: dict[str, str] = {}
     if scope is not None:
         found = [n for n in body if isinstance(n, ast.ClassDef) and n.name == scope]
         if not found:
             raise LookupError(f"{module.__name__} has no class {scope}")
         body = found[0].body
-        listed = _attributes(ast.get_docstring(found[0]) or "")
-    following = {
-        name: _joined(after.value.value)
+    return {
+        name: " ".join(after.value.value.split())
         for statement, after in itertools.pairwise(body)
         if isinstance(after, ast.Expr)
         and isinstance(after.value, ast.Constant)
         and isinstance(after.value.value, str)
         for name in _assigned(statement)
     }
-    return listed | following
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """The entries below ``Attributes:``, by name, each made a sentence."""
-    _, _, section = docstring.partition("Attributes:\n")
-    section = re.split(r"\n(?=\S)", section)[0]
-    entries = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
-    return {name: _capital(_joined(text)) for name, text in entries}
-
-
-def _joined(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _assigned(statement: ast.stmt) -> Iterator[str]:

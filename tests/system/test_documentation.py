@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 import django_rq_pool
-from django_rq_pool import hooks
+from django_rq_pool import hooks, log
 from django_rq_pool.config import settings
 from django_rq_pool.config.options import OPTION_NAMES
 from django_rq_pool.config.problems import Kind
@@ -247,6 +247,25 @@ def test_the_hooks_of_the_example_connect_each_worker(monkeypatch, own_hooks):
 def test_a_project_may_leave_connecting_to_its_jobs(own_hooks):
     exec(example("hooks-no-reopen"), {})  # noqa: S102
     assert hooks.reopen_connections not in list(hooks.after_prefork)
+
+
+def test_lines_of_the_log_have_the_form_that_the_pool_gives_them():
+    form = re.escape(log.FORMAT)
+    for field, pattern in {
+        "asctime": r"[-\d]+ [:\d]+",
+        "process": r"\d+",
+        "levelname": "[A-Z]+",
+    }.items():
+        form = re.sub(rf"%\\\({field}\\\)[sd]", lambda match, p=pattern: p, form)
+    form = form.replace(r"%\(message\)s", ".+")
+    lines = [
+        line.strip()
+        for page in PAGES
+        for line in page.read_text().splitlines()
+        if re.match(r" +\d{4}-\d\d-\d\d \d\d:", line)
+    ]
+    assert len(lines) > 5
+    assert [line for line in lines if not re.fullmatch(form, line)] == []
 
 
 def shown(output: str) -> str:
