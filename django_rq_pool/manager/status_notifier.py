@@ -51,7 +51,7 @@ class StatusNotifier:
             roster: the live processes.
             now: the monotonic clock, in seconds.
         """
-        if not self._notifier.is_heard:
+        if not self._notifier.enabled:
             self.due = None
             return
         self._notify(phase, wanted, roster)
@@ -89,7 +89,7 @@ class StatusNotifier:
         if phase in STOPS and not self._stopping:
             self._stopping = True
             if discovery.has_younger(self._name):
-                self._notifier.hand_over()
+                self._notifier.mute()
             else:
                 self._notifier.stopping()
         elif (

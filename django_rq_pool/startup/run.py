@@ -39,7 +39,7 @@ from ..swap.release import OutgoingPool
 from ..swap.takeover import GradualTakeover, NoTakeover, Takeover, starting_counts
 from ..system import processes, signals
 from ..system.containers import container_warning
-from ..system.daemon import detach, failing_aloud
+from ..system.daemon import detach, reporting_failure
 from ..system.launch import Launch
 from ..system.lockfile import hold_lock
 from ..system.logfiles import LogFiles
@@ -77,7 +77,7 @@ def run(configure: Callable[[], Configuration], options: RunOptions) -> int:
         return _run(configure, options, logfiles, Launch())
     warning = container_warning(os.getpid(), os.environ)
     launch = detach(redirect, options.stderr or os.devnull)
-    with failing_aloud(launch):
+    with reporting_failure(launch):
         launch.show(log.LOGGERS)
         if warning is not None:
             logger.warning("%s", warning)

@@ -1,5 +1,5 @@
-"""System: Unix, and nothing of ours.
+"""System: Unix processes, signals, files and file descriptors.
 
-Rule of the package: processes, signals, files and descriptors; whoever uses it says what they are
-for. Every room is a door.
+Rule of the package: it knows nothing about workers, queues or counts. Other packages may import any
+of its modules.
 """

@@ -1,6 +1,6 @@
-"""Containers: whether this looks like one, where a daemon is seldom what is wanted.
+"""Containers: detects whether this is a container, where a daemon is seldom useful.
 
-Rule of the room: signs only, and what to do instead.
+Rule of the room: it reads signs and returns a warning, nothing else.
 """
 
 from __future__ import annotations
@@ -13,21 +13,24 @@ from pathlib import Path
 def container_warning(
     pid: int, environment: Mapping[str, str], root: Path = Path("/")
 ) -> str | None:
-    """What is wrong with a daemon in a container, if this looks like one; else None.
+    """Why a daemon is a problem here.
 
-    Docker and podman leave a file, Kubernetes and systemd-nspawn a variable. A daemon can still be
-    wanted there, as in a container that is used like a machine: so it is a warning.
+    Docker and podman create a file, Kubernetes and systemd-nspawn set an environment variable. It
+    is only a warning, because some containers are used like machines.
 
     Args:
-        pid: of the process that was asked to detach.
-        environment: its variables.
-        root: the file system.
+        pid: the pid of the process that starts the daemon.
+        environment: its environment variables.
+        root: the root of the file system.
+
+    Returns:
+        A warning, or None if this does not look like a container.
     """
     if pid == 1:
         return (
-            "--daemon: this command is PID 1, and when it ends the system ends every other process "
-            "of the container, the daemon too. Start the pool without --daemon: it obeys signals "
-            "as PID 1, and reaps orphans."
+            "--daemon: this command is PID 1 of a container. When it ends, the system kills every "
+            "other process, the daemon too. Start the pool without --daemon: as PID 1 it handles "
+            "signals and reaps orphans."
         )
     files = (f"/{name}" for name in ("run/.containerenv", ".dockerenv") if (root / name).exists())
     variables = (
@@ -37,7 +40,7 @@ def container_warning(
     if sign is None:
         return None
     return (
-        f"--daemon: this looks like a container ({sign}). It ends with its first process, whatever "
-        "runs in it, and its log is what that process writes to standard output. Start the pool "
-        "there as the first process, without --daemon."
+        f"--daemon: this looks like a container ({sign}). It ends when its first process ends, and "
+        "its log is the standard output of that process. Start the pool as the first process, "
+        "without --daemon."
     )

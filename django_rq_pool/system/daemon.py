@@ -1,7 +1,7 @@
-"""Daemon: detaches the manager from its terminal; the command that was typed waits for its launch.
+"""Daemon: detaches the manager from its terminal. The command that the user typed waits for it.
 
-Rule of the room: two forks and a session between them; what the daemon says, and how it ends, is
-shown by the command.
+Rule of the room: two forks with a new session in between. The command shows what the daemon reports
+until the launch is over, and how it ended.
 """
 
 from __future__ import annotations
@@ -21,73 +21,76 @@ from .messages import Message, MessageError, MessageReader, encode
 
 _UNREADY = "The pool ended before it was ready."
 
-_LAST_STEPS = 5.0
-"""Seconds that a daemon whose launch has failed may take to end: when the command returns, nothing
-of the pool shall be left."""
+_EXIT_LIMIT = 5.0
+"""Seconds that a daemon may take to end after its launch has failed. The command waits so long, so
+that no process of the pool is left when it returns."""
 
 
 def detach(redirect: Callable[[], None], log: str | Path) -> Launch:
-    """Forks the daemon and returns in it; the process that called this waits, and never returns.
+    """Forks the daemon and returns in it. In the calling process it waits and never returns.
 
-    The daemon is no child of the command, has a session of its own and cannot get a terminal
-    (two forks, as Stevens has it, with the session made in between). It reads nothing from its
-    standard input. It keeps the current directory, which Django projects rely on, and the
-    descriptors that it was started with. Of the umask it keeps what the shell had, but files that
-    jobs make are never writable by everybody.
+    The daemon is not a child of the command, has its own session and cannot get a controlling
+    terminal. The method is that of Stevens' *Advanced Programming in the UNIX Environment*: two
+    forks, with ``setsid`` in between. The daemon's standard input is empty. It keeps the current
+    directory, which Django projects rely on, its open file descriptors, and the umask, except that
+    files are never writable by everybody.
 
-    The waiting command shows what the daemon says, and ends with its status. A daemon that ends
-    without a word is an error, with its exit code or signal where the system tells (Linux, where
-    the waiting command adopts it for that long). INT (Ctrl-C) and TERM are passed on to the daemon,
-    for whom they mean what they would mean in the foreground; when it has ended the status is 128
-    plus the signal's number. A second one leaves the daemon alone. The command leaves by
-    ``os._exit``: what was registered to run at exit is the daemon's.
+    The waiting command shows what the daemon reports and ends with its status. If the daemon ends
+    without a report, the command fails with its exit code or signal. These are known on Linux only,
+    where the command adopts the daemon while it waits. The command sends INT (Ctrl-C) and TERM on
+    to the daemon, and ends with 128 plus the signal's number after the daemon has ended. A second
+    signal ends the command only. The command leaves by ``os._exit``, because ``atexit`` functions
+    belong to the daemon.
 
-    To be called with no thread running, before anything is locked or claimed for the pool.
+    Call it while no thread runs, and before the pool locks or creates a file.
 
     Args:
-        redirect: sends the daemon's standard output and error to its log files; called in it.
-        log: where a daemon that cannot speak may have left word, for the message that says so.
+        redirect: sends standard output and error to the log files. It is called in the daemon.
+        log: the path of the daemon's log, for the message about a daemon that ended silently.
 
     Returns:
-        The launch, which the daemon must end.
+        The launch. The daemon must end it.
 
     Raises:
-        OSError: the system has no process or descriptor to give; still in the command.
-        SystemExit: in the daemon, when it cannot redirect; the terminal has the reason.
+        OSError: a fork or pipe failed; raised in the command.
+        SystemExit: ``redirect`` failed; raised in the daemon, after the command got the reason.
     """
     _open_standard_streams()
-    processes.flush_output()  # or the daemon would write what is buffered once more
-    lines, last_word = os.pipe(), os.pipe()
+    processes.flush_output()  # otherwise the daemon would write the buffered output again
+    lines, result = os.pipe(), os.pipe()
     with signals.blocked():
         adopts = processes.adopt_orphans()
         between = os.fork()
         if between:
             os.close(lines[1])
-            os.close(last_word[1])
+            os.close(result[1])
             os.waitpid(between, 0)
-            _WaitingCommand(lines[0], last_word[0], log, adopts).run()
+            _WaitingCommand(lines[0], result[0], log, adopts).run()
         os.close(lines[0])
-        os.close(last_word[0])
-        for fd in (lines[1], last_word[1]):
+        os.close(result[0])
+        for fd in (lines[1], result[1]):
             os.set_blocking(fd, False)
         os.setsid()
-        _fork_daemon(last_word[1])
-    launch = Launch(lines[1], last_word[1])
+        _fork_daemon(result[1])
+    launch = Launch(lines[1], result[1])
     try:
-        _release_inherited()
+        _set_umask_and_input()
         redirect()
     except Exception as error:
-        launch.fail(f"The pool cannot be detached: {error}")
+        launch.fail(f"The daemon cannot be started: {error}")
         raise SystemExit(ExitStatus.FAILED) from error
     return launch
 
 
 @contextlib.contextmanager
-def failing_aloud(launch: Launch) -> Iterator[None]:
-    """Fails the launch with whatever ends the block before the launch is over.
+def reporting_failure(launch: Launch) -> Iterator[None]:
+    """Fails the launch if the block ends before the launch is over.
 
-    A `StartError` is told by its sentence, another exception by its traceback. It is raised
-    again: the log has it too.
+    The report is the message of a `StartError`, or the traceback of another exception. The
+    exception is raised again, so that the log has it too.
+
+    Args:
+        launch: the launch.
     """
     try:
         yield
@@ -106,19 +109,19 @@ def failing_aloud(launch: Launch) -> Iterator[None]:
     launch.fail(_UNREADY)
 
 
-def _fork_daemon(last_word: int) -> None:
-    """Returns in the daemon only, which has told its pid."""
+def _fork_daemon(result: int) -> None:
+    """Forks again. Returns in the daemon only, after it has sent its pid."""
     try:
         pid = os.fork()
     except OSError as error:
-        os.write(last_word, encode({"status": 1, "text": f"The pool cannot be forked: {error}"}))
+        os.write(result, encode({"status": 1, "text": f"The daemon cannot be forked: {error}"}))
         os._exit(ExitStatus.FAILED)
     if pid:
         os._exit(ExitStatus.ENDED)
-    os.write(last_word, encode({"pid": os.getpid()}))
+    os.write(result, encode({"pid": os.getpid()}))
 
 
-def _release_inherited() -> None:
+def _set_umask_and_input() -> None:
     os.umask(os.umask(0o077) | 0o002)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -126,8 +129,10 @@ def _release_inherited() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Opens those of the descriptors 0 to 2 that are closed: they must not become something else,
-    which a redirection would overwrite."""
+    """Opens ``/dev/null`` on each of the descriptors 0 to 2 that is closed.
+
+    Otherwise another file could get this descriptor, and a redirection would close it.
+    """
     fd = 0
     while fd <= 2:
         fd = os.open(os.devnull, os.O_RDWR)
@@ -135,64 +140,65 @@ def _open_standard_streams() -> None:
 
 
 class _WaitingCommand:
-    """What the process that was asked to detach becomes once the daemon is forked.
+    """The process that started the daemon, while it waits for the end of the launch.
 
     Args:
-        lines, last_word: the daemon's, to be read.
+        lines: the pipe of text for the terminal, to be read.
+        result: the pipe of the daemon's pid and result, to be read.
         log: see `detach`.
         adopts: whether this process becomes the daemon's parent, and so learns how it ends.
     """
 
-    def __init__(self, lines: int, last_word: int, log: str | Path, adopts: bool) -> None:
+    def __init__(self, lines: int, result: int, log: str | Path, adopts: bool) -> None:
         self._lines = lines
-        self._last_word = last_word
+        self._result = result
         self._log = log
         self._adopts = adopts
-        self._words = MessageReader()
+        self._reader = MessageReader()
         self._unhandled: list[Message] = []
         self._pid = 0
         self._status: int | None = None
-        self._passed_on = 0
+        self._sent_signal = 0
 
     def run(self) -> NoReturn:
-        """Waits for the end of the launch, and leaves. Signals are blocked when it is called."""
+        """Waits for the end of the launch and exits. Call it while signals are blocked."""
         status: int = ExitStatus.FAILED
         try:
-            # Only the daemon has the other end by now, and its pid is the first thing it writes.
-            silent = not self._read(self._last_word)
-            for fd in (self._lines, self._last_word):
+            # Only the daemon has the other end now. The first thing that it writes is its pid.
+            silent = not self._read(self._result)
+            for fd in (self._lines, self._result):
                 os.set_blocking(fd, False)
             inbox = signals.SignalInbox((signal.SIGINT, signal.SIGTERM))
             signals.unblock()
             if silent:
                 self._handle_death(None)
             status = self._wait(inbox)
-        except BaseException:  # whatever it is, the frames below are the daemon's
+        except BaseException:  # the frames below belong to the daemon: never return to them
             traceback.print_exc()
         finally:
             os._exit(status)
 
     def _wait(self, inbox: signals.SignalInbox) -> int:
-        # In this order: what was said before the last word has been shown when that is handled.
-        unfinished = [self._last_word, self._lines]
+        # In this order, lines that were sent before the result are shown before it is handled.
+        unfinished = [self._result, self._lines]
         while True:
             deaths = {death.pid: death for death in processes.reap(before=lambda pid: None)}
             unfinished = [fd for fd in unfinished if self._drain(fd)]
-            self._handle_words()
+            self._handle_messages()
             for signum in inbox.take():
                 self._handle_signal(signum)
             if self._pid in deaths:
                 self._handle_death(deaths[self._pid])
-            elif self._last_word not in unfinished and not self._adopts:
+            elif self._result not in unfinished and not self._adopts:
                 self._handle_death(None)
             if self._status is not None:
-                if self._status and not self._passed_on:
-                    processes.wait_for_end(self._pid, _LAST_STEPS)
-                return ExitStatus.SIGNAL + self._passed_on if self._passed_on else self._status
+                if self._status and not self._sent_signal:
+                    processes.wait_for_end(self._pid, _EXIT_LIMIT)
+                return ExitStatus.SIGNAL + self._sent_signal if self._sent_signal else self._status
             inbox.wait(unfinished, None)
 
     def _drain(self, fd: int) -> bool:
-        """Reads all that there is; returns whether more may come."""
+        """Reads all that there is. Returns whether more may come."""
         try:
             while self._read(fd):
                 pass
@@ -205,35 +211,35 @@ class _WaitingCommand:
         if fd == self._lines:
             self._show(data)
         else:
-            # What is no message is nobody's last word: the daemon's end is waited for then.
+            # A malformed message is ignored: the end of the daemon gives the status then.
             with contextlib.suppress(MessageError):
-                self._unhandled += self._words.feed(data)
+                self._unhandled += self._reader.feed(data)
         return bool(data)
 
-    def _handle_words(self) -> None:
-        words, self._unhandled = self._unhandled, []
-        for word in words:
+    def _handle_messages(self) -> None:
+        messages, self._unhandled = self._unhandled, []
+        for message in messages:
             with contextlib.suppress(MessageError):
-                self._handle_word(word)
+                self._handle_message(message)
 
-    def _handle_word(self, word: Message) -> None:
-        if "pid" in word:
-            self._pid = word.whole("pid")
+    def _handle_message(self, message: Message) -> None:
+        if "pid" in message:
+            self._pid = message.whole("pid")
         elif self._status is None:
-            self._end(word.whole("status"), word.text("text"))
+            self._end(message.whole("status"), message.text("text"))
 
     def _handle_signal(self, signum: signal.Signals) -> None:
         if self._status is not None:
             return
-        if self._passed_on:
-            self._end(ExitStatus.ENDED, f"Process {self._pid} is left alone.")
+        if self._sent_signal:
+            self._end(ExitStatus.ENDED, f"No longer waiting for process {self._pid}.")
             return
-        self._passed_on = signum
-        self._say(f"{signum.name} is passed on to process {self._pid}; another leaves it alone.")
+        self._sent_signal = signum
+        self._print(f"Sending {signum.name} to process {self._pid}. Repeat it to stop waiting.")
         processes.send(self._pid, signum)
 
     def _handle_death(self, death: processes.Death | None) -> None:
-        """The daemon has ended, without a last word perhaps; None: nobody tells how."""
+        """Sets the status after the daemon has ended; ``death`` is None if nobody knows how."""
         if self._status is not None:
             return
         status: int = ExitStatus.FAILED
@@ -244,17 +250,17 @@ class _WaitingCommand:
         else:
             how, status = f"was ended by {death}", ExitStatus.SIGNAL + death.signum
         text = f"The pool (process {self._pid}) {how} before it was ready. Its log: {self._log}"
-        self._end(status, "" if self._passed_on else text)
+        self._end(status, "" if self._sent_signal else text)
 
     def _end(self, status: int, text: str) -> None:
         self._status = status
         if text:
-            self._say(text)
+            self._print(text)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         self._show(f"{text}\n".encode(errors="backslashreplace"))
 
     def _show(self, data: bytes) -> None:
-        # The terminal may be gone, and with it whoever would read that.
+        # The terminal may be gone. Nobody would read an error then.
         with contextlib.suppress(OSError), open(2, "wb", closefd=False) as terminal:
             terminal.write(data)

@@ -1,6 +1,6 @@
-"""Folders: those of pid, lock and log files, made when they are missing.
+"""Folders: creates missing folders of pid, lock and log files.
 
-Rule of the room: what is made here may be written to by nobody else, whatever the umask.
+Rule of the room: only this user can write to a new folder, whatever the umask is.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def make_folder_of(path: Path) -> None:
-    """Makes the folder that a file is to be in, and those above it.
+    """Creates the missing folders above a file.
 
     Args:
         path: the absolute path of the file.
 
     Raises:
-        OSError: one of them cannot be made, or is there and no folder.
+        OSError: a folder cannot be created, or a file has its path.
     """
     for folder in reversed(path.parents):
         if not folder.is_dir():

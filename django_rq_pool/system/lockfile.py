@@ -1,8 +1,8 @@
-"""The lock file: locked in shared mode for as long as any process of any pool lives.
+"""Lock file: locked in shared mode as long as any process of the pool lives.
 
-Rule of the room: one descriptor, inherited by every fork and by no program that a job starts. It is
-never unlocked, which would unlock it for all that inherited it: the system does so when the last of
-them has ended.
+Rule of the room: one file descriptor, which forks inherit and programs started by jobs do not. It
+is never unlocked explicitly, because that would unlock it for all processes. The system unlocks it
+after the last of them.
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ logger = logging.getLogger("django_rq_pool")
 
 
 class LockFileError(StartError):
-    """The lock file cannot be locked; the text says why, and what would help."""
+    """The lock file cannot be locked. The message says why and what would help."""
 
 
 def hold_lock(path: str | Path) -> int:
-    """Locks a file in shared mode, for this process and all that will be forked from it.
+    """Locks a file in shared mode, for this process and all processes forked from it.
 
-    ``flock --exclusive FILE true`` then waits until the last of them is gone, workers and horses
-    of a pool that is leaving included; so resque-pool has it. Pools do not shut each other out.
-    The file is made when it is missing, and stays: it means nothing when nobody holds it.
+    ``flock --exclusive FILE true`` then waits until the last of them has ended, workers and work
+    horses of a stopping pool included. This is like resque-pool's lock file. Several pools can hold
+    the lock together. The file is created if it is missing, and is not removed.
 
-    Whoever holds it exclusively wants no pool to run meanwhile: the log says so, once, as a
-    warning, and the start goes on when the file is free. To fail would have a supervisor give the
-    pool up for good because of a maintenance that took longer than its patience.
+    If another process holds an exclusive lock, no pool shall run meanwhile. A warning is logged,
+    and this function waits. It does not fail, because a supervisor could give up restarting the
+    pool during a long maintenance.
 
     Args:
-        path: the lock file.
+        path: the path of the lock file.
 
     Returns:
-        The descriptor, which must stay open; closing it is all that ends the lock.
+        The file descriptor. The lock ends when all processes have closed it.
 
     Raises:
-        LockFileError: the file is no regular file, or the system does not let us lock it.
+        LockFileError: the path is not a regular file, or cannot be opened or locked.
     """
     path = Path(path).absolute()
     try:
@@ -63,8 +63,8 @@ def hold_lock(path: str | Path) -> int:
 
 
 def _open(path: Path) -> int:
-    # Reading is enough for a lock, and not to block enough for what is no file. O_CREAT only when
-    # it is needed: in a sticky folder, Linux refuses it for a file that another user made.
+    # O_RDONLY is enough for a lock, and O_NONBLOCK prevents a wait on a FIFO. O_CREAT is used only
+    # for a missing file: in a sticky folder, Linux refuses it for another user's file.
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.open(path, flags)
@@ -77,12 +77,11 @@ def _lock(fd: int, path: Path) -> None:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         logger.warning(
-            "lock file %s: somebody holds it exclusively, as flock -x does: the pool starts when "
-            "it is free",
+            "lock file %s: waiting, because another process holds an exclusive lock (flock -x)",
             path,
         )
         fcntl.flock(fd, fcntl.LOCK_SH)
-        logger.info("lock file %s: it is free", path)
+        logger.info("lock file %s: locked", path)
 
 
 def _failure(path: Path, why: str) -> LockFileError:

@@ -1,7 +1,7 @@
-"""Log files: standard streams that go to files, and moved log files opened anew.
+"""Log files: redirects the standard streams to files, and reopens rotated log files.
 
-Rule of the room: a descriptor keeps its number; another file is put beneath it, so that whoever
-writes to it need not be told. Reopening never raises: a log is no reason to end a pool.
+Rule of the room: a file is replaced with ``dup2``, so that writers keep using the same descriptor.
+Reopening never raises, because a log file is no reason to stop a pool.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from .processes import flush_output
 logger = logging.getLogger("django_rq_pool")
 
 _MODE = 0o644
-"""Of a file that is made at the start, less the umask: a daemon's umask may be 0."""
+"""The mode of a new log file, before the umask, which may be 0 in a daemon."""
 
 
 class LogFileError(StartError):
-    """A file that a standard stream shall go to cannot be opened; the text says why."""
+    """A log file cannot be opened. The message says why and what would help."""
 
 
 class LogFiles:
-    """The files of this process's standard streams; workers and horses inherit them.
+    """The files of this process's standard streams. Workers and work horses inherit them.
 
     Args:
-        stdout: path of the file for standard output, or None to leave that where it is.
-        stderr: likewise for standard error; it may be the same file.
-        sync: write each line at once. Otherwise standard output is written in blocks, as Python
-            does it for a file. Log records are written at once in any case.
+        stdout: the path of the file for standard output, or None to leave it as it is.
+        stderr: the same for standard error. It may be the same file.
+        sync: True: write each line of standard output at once. False: write it in blocks, as
+            Python does for a file. Log records are always written at once.
     """
 
     def __init__(
@@ -46,14 +46,14 @@ class LogFiles:
         self._fds: dict[Path, list[int]] = {}
         for fd, path in ((1, stdout), (2, stderr)):
             if path is not None:
-                # The current directory may change before the file is opened anew.
+                # The current directory may change before the file is reopened.
                 self._fds.setdefault(Path(path).absolute(), []).append(fd)
 
     def redirect(self) -> None:
-        """Opens the files, making directories that are missing, and has the streams go to them.
+        """Opens the files and redirects the streams to them. Missing folders are created.
 
         Raises:
-            LogFileError: one cannot be opened. No stream was redirected.
+            LogFileError: a file cannot be opened. No stream was redirected.
         """
         opened: dict[int, list[int]] = {}
         for path, fds in self._fds.items():
@@ -71,22 +71,22 @@ class LogFiles:
         for fd in (fd for fds in self._fds.values() for fd in fds):
             stream = sys.stdout if fd == 1 else sys.stderr
             if isinstance(stream, io.TextIOWrapper):
-                # One write for a line keeps lines of several processes apart. It is not so under
-                # PYTHONUNBUFFERED, where Python writes the end of a line by itself.
+                # With one write for each line, lines of several processes do not mix. Under
+                # PYTHONUNBUFFERED, Python would write the end of a line separately.
                 line_buffering = self._sync or fd == 2
                 stream.reconfigure(line_buffering=line_buffering, write_through=False)
 
     def reopen(self) -> list[str]:
-        """Opens anew every log file of this process that was moved or removed.
+        """Reopens every log file of this process that was moved or removed.
 
-        They are the standard streams' if they go to files, and those of logging's file handlers.
-        One that cannot be opened is reported, and the old one kept. The idea is unicorn's.
+        These are the files of the standard streams and of logging's file handlers. If a file
+        cannot be opened, a warning is logged and the old file stays open. The idea is from unicorn.
 
         Returns:
-            The paths that were opened anew.
+            The paths of the reopened files.
         """
         flush_output()
-        reopened: dict[str, None] = {}  # in their order, each once
+        reopened: dict[str, None] = {}  # an ordered set
         failures: dict[str, Exception] = {}
         for path, fds in self._fds.items():
             try:
@@ -100,10 +100,10 @@ class LogFiles:
                     reopened[handler.baseFilename] = None
             except Exception as error:  # a project's handler may do anything
                 failures[handler.baseFilename] = error
-        for name, failure in failures.items():  # no handler is locked any more
+        for name, failure in failures.items():  # logged only now that no handler is locked
             logger.warning(
-                "log file %s cannot be opened anew: %s. Lines go on to the old one. "
-                "Let this user write there, then send HUP again.",
+                "log file %s cannot be reopened: %s. The old file stays in use. "
+                "Give this user write access, then send HUP again.",
                 name,
                 getattr(failure, "strerror", None) or failure,
             )
@@ -121,13 +121,13 @@ def _put_beneath(fds: Sequence[int], file: int) -> None:
 
 
 def _reopen(path: Path, fds: Sequence[int]) -> bool:
-    """Opens a path anew beneath descriptors of it, if it is no longer the file that they have.
+    """Reopens a path for some descriptors, if it is not the file that they have open.
 
     Returns:
-        Whether it did.
+        Whether it was reopened.
 
     Raises:
-        OSError: it cannot be opened. The descriptors keep what they have.
+        OSError: it cannot be opened. The descriptors keep the old file.
     """
     old = os.fstat(fds[0])
     try:
@@ -140,16 +140,19 @@ def _reopen(path: Path, fds: Sequence[int]) -> bool:
 
 
 def _reopen_handler(handler: logging.FileHandler) -> bool:
-    """Likewise for a handler. A delayed one has no stream yet, and will open what is there then.
+    """The same for a handler. A handler with ``delay=True`` may have no stream yet.
+
+    Returns:
+        Whether its file was reopened.
 
     Raises:
-        Exception: what a project's handler raises, besides OSError.
+        Exception: whatever a handler of the project raises, besides OSError.
     """
     handler.acquire()
     try:
         if handler.stream is None:
             return False
-        with contextlib.suppress(OSError):  # the old disk may be full; the new one gets it then
+        with contextlib.suppress(OSError):  # the old disk may be full; the new file gets it then
             handler.flush()
         return _reopen(Path(handler.baseFilename), [handler.stream.fileno()])
     finally:
@@ -157,10 +160,10 @@ def _reopen_handler(handler: logging.FileHandler) -> bool:
 
 
 def _file_handlers() -> Iterator[logging.FileHandler]:
-    """Every file handler of this process, those behind a buffer or a queue included.
+    """Every file handler of this process, even one behind a memory or queue handler.
 
-    Logging itself lists each handler for its shutdown. ``dictConfig`` empties that list, while
-    loggers that it leaves alone go on using theirs.
+    Logging keeps a private list of all handlers. ``dictConfig`` empties it, so the handlers of
+    loggers are added.
     """
     handlers: list[object] = [reference() for reference in logging._handlerList]  # type: ignore[attr-defined]
     for each in (logging.root, *logging.root.manager.loggerDict.values()):

@@ -1,7 +1,7 @@
-"""The pid file: says which process is the pool's manager, and keeps a second one from starting.
+"""Pid file: holds the pid of the pool's manager, and keeps a second manager from starting.
 
-Rule of the room: whoever holds the lock on the file has it. The lock is one that belongs to a
-process (POSIX's, fcntl): it ends with the manager, however that ends, and no worker inherits it.
+Rule of the room: the process that holds the lock on the file owns it. It is a POSIX lock (fcntl),
+which ends with the manager, however that ends, and which no worker inherits.
 """
 
 from __future__ import annotations
@@ -23,25 +23,28 @@ from .folders import make_folder_of
 logger = logging.getLogger("django_rq_pool")
 
 _LONGEST = 32
-"""Bytes that a pid and the space around it may take; what is longer is something else."""
+"""The most bytes of a pid and the white space around it. A longer file holds something else."""
 
 
 class PidFileError(StartError):
-    """The pid file cannot be had; the text says why, and what would help."""
+    """The pid file cannot be claimed. The message says why and what would help."""
 
 
 class PidFile:
     """The pid file of one pool.
 
-    A claim is atomic: of any number of managers that start at once with one file, exactly one gets
-    it. It takes the lock of the file that is there before it looks whose that is, and replaces it
-    while it holds that lock, by one that is complete and locked already. (To write beside and
-    rename is what gunicorn and unicorn do; they check before, without a lock.)
+    A claim is atomic: if several managers start at once with the same file, exactly one gets it. A
+    claim locks the old file before it reads it, and keeps it locked while it replaces it with a
+    complete and locked new one. (gunicorn and unicorn also write a temporary file and rename it,
+    but check the old file without a lock.)
 
     Args:
-        path: where it is to be; made absolute at once, so that it stays what it was whatever
-            directory the process changes to.
-        is_manager: whether the process with a pid is the manager of a pool.
+        path: the path of the file. It is made absolute at once, because the process may change its
+            directory.
+        is_manager: tells whether the process with a pid is the manager of a pool.
+
+    Attributes:
+        path: the absolute path.
     """
 
     def __init__(self, path: str | Path, is_manager: Callable[[int], bool]) -> None:
@@ -50,17 +53,18 @@ class PidFile:
         self._fd: int | None = None
 
     def claim(self) -> None:
-        """Writes this process's pid, in a file of mode 0644. To be called once detached: the lock
-        stays with the process that calls it.
+        """Writes the pid of this process, in a file of mode 0644.
+
+        A daemon calls it after it has detached, because the lock belongs to the calling process.
 
         Raises:
-            PidFileError: the manager of a pool has the file, it is a link, it is another user's,
-                or the system does not let us write it.
+            PidFileError: the manager of another pool has the file, it is a symbolic link, it
+                belongs to another user, or it cannot be written.
         """
         try:
             make_folder_of(self.path)
             while not self._try_to_claim():
-                pass  # another got there first: look at what it has done
+                pass  # another process changed the file meanwhile: look again
         except OSError as error:
             raise PidFileError(
                 f"pid file {self.path}: it cannot be written: {error.strerror}. Give a path in a "
@@ -68,7 +72,7 @@ class PidFile:
             ) from error
 
     def release(self) -> None:
-        """Removes the file, if it is still the one that this process wrote."""
+        """Removes the file if it is still the one that this process wrote."""
         if self._fd is None:
             return
         with contextlib.suppress(OSError):
@@ -78,7 +82,7 @@ class PidFile:
         self._fd = None
 
     def _try_to_claim(self) -> bool:
-        """Claims the file, or returns False when it changed meanwhile."""
+        """Claims the file, or returns False if another process changed it meanwhile."""
         old = self._open_old()
         try:
             if old is not None:
@@ -91,7 +95,7 @@ class PidFile:
                 os.close(old)
 
     def _open_old(self) -> int | None:
-        """Opens and locks the file that is there; None when there is none."""
+        """Opens and locks the existing file. Returns None if there is none."""
         try:
             self._require_ours(self.path.lstat())
             fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -100,12 +104,12 @@ class PidFile:
         try:
             self._require_ours(os.fstat(fd))
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # POSIX allows either to say: it is locked
+        except (BlockingIOError, PermissionError):  # for a locked file, POSIX allows both errors
             pid = _pid_in(fd)
             os.close(fd)
             known = pid is not None and processes.exists(pid)
             raise self._refusal(
-                f"process {pid} has it" if known else "another pool is just starting with it"
+                f"process {pid} uses it" if known else "another pool is starting with it"
             ) from None
         except BaseException:
             os.close(fd)
@@ -118,33 +122,36 @@ class PidFile:
         elif not stat.S_ISREG(status.st_mode):
             wrong = "it is not a regular file"
         elif status.st_uid != os.geteuid():
-            wrong = f"it belongs to user {status.st_uid}, and this is user {os.geteuid()}"
+            wrong = f"it belongs to user {status.st_uid}, but this is user {os.geteuid()}"
         else:
             return
         raise PidFileError(
-            f"pid file {self.path}: {wrong}. Remove it, or give the path of another (--pidfile)."
+            f"pid file {self.path}: {wrong}. Remove it, or give another path (--pidfile)."
         )
 
     def _require_stale(self, fd: int) -> None:
         pid = _pid_in(fd)
         if pid is None:
-            logger.warning("pid file %s: it holds no pid: replaced", self.path)
+            logger.warning("pid file %s: replaced, because it holds no pid", self.path)
         elif not processes.exists(pid):
-            logger.info("pid file %s: its process %d is gone: replaced", self.path, pid)
+            logger.info("pid file %s: replaced, because process %d has ended", self.path, pid)
         elif pid == os.getpid() or not self._is_manager(pid):
-            # In a container each run has the same pids, so that it may well be this process.
-            logger.info("pid file %s: its process %d was another: replaced", self.path, pid)
+            # In a container, pids repeat at each start, so it may even be this process.
+            logger.info(
+                "pid file %s: replaced, because process %d is not the manager of a pool",
+                self.path,
+                pid,
+            )
         else:
-            raise self._refusal(f"process {pid}, the manager of a pool, has it")
+            raise self._refusal(f"process {pid}, the manager of a pool, uses it")
 
     def _refusal(self, why: str) -> PidFileError:
         return PidFileError(
-            f"pid file {self.path}: {why}. Stop that pool first, or give this one a pid file of "
-            "its own (--pidfile)."
+            f"pid file {self.path}: {why}. Stop that pool first, or give another path (--pidfile)."
         )
 
     def _put_in_place(self, replace: bool) -> bool:
-        """Puts a complete and locked file in place; False when one has appeared there."""
+        """Puts a complete and locked file in place. Returns False if another one has appeared."""
         fd, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         beside = Path(name)
         try:
@@ -154,7 +161,7 @@ class PidFile:
             if replace:
                 beside.replace(self.path)
             else:
-                os.link(beside, self.path)  # unlike a rename, it fails if there is one
+                os.link(beside, self.path)  # unlike a rename, it fails if the path exists
                 beside.unlink()
         except BaseException as error:
             os.close(fd)
@@ -173,9 +180,9 @@ class PidFile:
 
 
 def _pid_in(fd: int) -> int | None:
-    """The pid that a file holds, or None when it holds anything else.
+    """The pid in a file, or None if it holds anything else.
 
-    The file is not opened anew: closing it would end the lock.
+    The file is not opened a second time, because closing that descriptor would end the lock.
     """
     content = os.pread(fd, _LONGEST + 1, 0)
     match = re.fullmatch(rb"\s*([1-9][0-9]{0,8})\s*", content) if len(content) <= _LONGEST else None

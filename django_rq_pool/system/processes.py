@@ -1,6 +1,6 @@
-"""Processes: the manager's fork, kill, waitpid and clock.
+"""Processes: fork, kill, wait and the clock.
 
-Rule of the room: thin functions around system calls that turn expected errors into values.
+Rule of the room: thin functions around system calls. They return values for expected errors.
 """
 
 from __future__ import annotations
@@ -21,14 +21,21 @@ from pathlib import Path
 from . import signals
 
 monotonic = time.monotonic
+"""The clock of the pool, in seconds."""
 
 _REHEARSAL_LIMIT = 1.0
-"""Seconds after which a process that has nothing to do is ended; nothing is lost with it."""
+"""Seconds after which a rehearsal's process is killed. It has nothing to do."""
 
 
 @dataclass(frozen=True)
 class Death:
-    """How a child ended: by an exit code, or by a signal."""
+    """How a child ended: with an exit code or by a signal.
+
+    Attributes:
+        pid: its process id.
+        exit_code: its exit code, or None.
+        signum: the number of the signal, or None.
+    """
 
     pid: int
     exit_code: int | None
@@ -36,9 +43,11 @@ class Death:
 
     @property
     def clean(self) -> bool:
+        """Whether it ended with exit code 0."""
         return self.exit_code == 0
 
     def __str__(self) -> str:
+        """Such as ``exit code 1`` or ``SIGKILL``."""
         if self.signum is None:
             return f"exit code {self.exit_code}"
         try:
@@ -48,28 +57,34 @@ class Death:
 
 
 def fork(child: Callable[[], int]) -> int:
-    """Forks a process that runs ``child`` and exits with what it returns.
+    """Forks a process that runs a function and exits with its result.
 
-    The child starts with every signal blocked, so that none reaches it while it still has the
-    manager's handlers; it must unblock them once it has its own. It leaves by ``os._exit``: the
-    manager's ``atexit`` and ``finally`` are not its own.
+    The child starts with all signals blocked, because it still has the manager's handlers. It must
+    unblock them after it has set its own. It exits by ``os._exit``, because ``atexit`` functions
+    and ``finally`` blocks belong to the manager.
+
+    Args:
+        child: runs in the child and returns the exit status. An exception means status 1.
+
+    Returns:
+        The pid of the child, in the parent.
 
     Raises:
-        OSError: the system has no process or memory to give (EAGAIN, ENOMEM).
+        OSError: the system has no process or memory left (EAGAIN, ENOMEM).
     """
-    flush_output()  # or the child would write what the manager had buffered once more
+    flush_output()  # otherwise the child would write the manager's buffered output again
     with signals.blocked():
         pid = os.fork()
         if pid == 0:
-            _be(child)
+            _run_child(child)
     return pid
 
 
-def _be(child: Callable[[], int]) -> None:
+def _run_child(child: Callable[[], int]) -> None:
     status = 1
     try:
         status = child()
-    except BaseException:  # whatever it is, the frames below are the manager's
+    except BaseException:  # the frames below belong to the manager: never return to them
         traceback.print_exc()
     finally:
         flush_output()
@@ -77,36 +92,41 @@ def _be(child: Callable[[], int]) -> None:
 
 
 def rehearse_fork() -> None:
-    """Forks a process that ends at once, and collects it: fork handlers have run then.
+    """Forks a process that ends at once, and reaps it, so that fork handlers run once.
 
     Raises:
         OSError: see `fork`.
     """
     with warnings.catch_warnings(), signals.blocked():
-        # Python 3.12 warns of threads, which a rehearsal is there to find out about.
+        # Python 3.12 warns about threads. Finding them is the purpose of a rehearsal.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
         if pid == 0:
             os._exit(0)
     if not wait_for_end(pid, _REHEARSAL_LIMIT):
-        send(pid, signal.SIGKILL)  # a fork handler of somebody's waits for ever
+        send(pid, signal.SIGKILL)  # a fork handler of some library never returns
     os.waitpid(pid, 0)
 
 
 def flush_output() -> None:
-    """Writes what Python has buffered for the standard streams: ``os._exit`` would lose it, and
-    after a fork both processes would write it. A full disk or a closed stream is no error."""
+    """Writes Python's buffers of the standard streams. A full disk or a closed stream is ignored.
+
+    ``os._exit`` would lose buffered output, and after a fork both processes would write it.
+    """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
 
 
 def reap(before: Callable[[int], None]) -> Iterator[Death]:
-    """Collects every child that has ended, orphans that the system gave to us included.
+    """Reaps every child that has ended, adopted orphans included.
 
     Args:
-        before: called with each pid while it is still a zombie: pid and process group cannot
-            belong to anybody else then.
+        before: called with each pid while it is still a zombie. The system cannot give its pid or
+            process group to another process meanwhile.
+
+    Returns:
+        How each child ended.
     """
     while True:
         try:
@@ -124,34 +144,52 @@ def reap(before: Callable[[int], None]) -> Iterator[Death]:
 
 
 def send(pid: int, signum: int) -> None:
-    """Sends a signal to a child that has not been reaped: its pid cannot be another's."""
+    """Sends a signal to a child that has not been reaped, so that no other process has its pid.
+
+    Args:
+        pid: the child.
+        signum: the signal. If the child has ended, nothing happens.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signum)
 
 
 def signal_process_group(pid: int, signum: int) -> None:
-    """Sends a signal to the process group that a child leads, if it has members."""
+    """Sends a signal to the process group that a child leads, if the group has members.
+
+    Args:
+        pid: the child.
+        signum: the signal.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signum)
 
 
 def pause(seconds: float) -> None:
-    """Waits, in a process that has nothing else to heed: a horse or a recovery process."""
+    """Waits, in a process that has nothing else to handle: a work horse or a recovery process.
+
+    Args:
+        seconds: how long. A signal handler may run meanwhile.
+    """
     select.poll().poll(seconds * 1000)
 
 
 def wait_for_end(pid: int, seconds: float) -> bool:
-    """Waits until a process that need not be our child has ended.
+    """Waits until a process has ended. It need not be a child of this one.
+
+    Args:
+        pid: the process.
+        seconds: how long to wait at most.
 
     Returns:
-        Whether it has: True at once when there is no such process.
+        Whether it has ended. True at once if there is no such process.
     """
     if hasattr(os, "pidfd_open"):
         try:
             fd = os.pidfd_open(pid)
         except ProcessLookupError:
             return True
-        except OSError:  # a kernel without pidfd; see below
+        except OSError:  # a kernel without pidfd: poll below
             pass
         else:
             try:
@@ -169,7 +207,11 @@ def wait_for_end(pid: int, seconds: float) -> bool:
 
 
 def exists(pid: int) -> bool:
-    """Whether there is such a process, a zombie included."""
+    """Whether a process exists, even as a zombie.
+
+    Args:
+        pid: its process id.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -180,8 +222,15 @@ def exists(pid: int) -> bool:
 
 
 def memory(pid: int) -> int | None:
-    """Bytes of memory that are a process's share (PSS: what it shares counts in parts), or None
-    where the system does not tell. Takes the kernel some tenths of a millisecond."""
+    """The proportional memory (PSS) of a process. It takes the kernel less than a millisecond.
+
+    Args:
+        pid: the process.
+
+    Returns:
+        Bytes. A page that ``n`` processes share counts ``1/n``. None if the system does not have
+        this figure (it is Linux's) or the process has ended.
+    """
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii")
     except OSError:
@@ -191,7 +240,11 @@ def memory(pid: int) -> int | None:
 
 
 def is_our_child(pid: int) -> bool:
-    """Whether this process is the parent of that one, which may be a zombie."""
+    """Whether a process is a child of this one, even as a zombie.
+
+    Args:
+        pid: the process.
+    """
     try:
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -200,9 +253,12 @@ def is_our_child(pid: int) -> bool:
 
 
 def lead_process_group(pid: int = 0) -> None:
-    """Makes a process (0: this one) the leader of a process group of its own.
+    """Makes a process the leader of its own process group.
 
-    Called on both sides of a fork, so that it holds whoever runs first.
+    Both the parent and the child call it after a fork, because either may run first.
+
+    Args:
+        pid: the process; 0 is this one.
     """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.setpgid(pid, pid)
@@ -212,10 +268,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def adopt_orphans() -> bool:
-    """Makes this process the parent of descendants whose parent dies (Linux; see prctl(2)).
+    """Makes this process the parent of descendants whose parent dies (see prctl(2)).
 
     Returns:
-        Whether the system can do that.
+        Whether the system can do that; only Linux can.
     """
     if not sys.platform.startswith("linux"):
         return False

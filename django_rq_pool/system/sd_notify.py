@@ -1,7 +1,7 @@
-"""Notify: tells systemd, or whoever speaks its protocol, how the pool is doing.
+"""sd_notify: sends the state of the pool to systemd, or another program with its protocol.
 
-Rule of the room: nothing here blocks or raises, or stays open between two calls. Without
-NOTIFY_SOCKET every method does nothing.
+Rule of the room: nothing blocks, raises or stays open between two calls. Without NOTIFY_SOCKET in
+the environment, every method does nothing.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ WATCHDOG_PID_VARIABLE = "WATCHDOG_PID"
 """Set by systemd: the process that the watchdog is meant for."""
 
 RETRY = 1.0
-"""Seconds until what found the socket's queue full is sent again."""
+"""Seconds between two attempts to send a message while the socket's queue is full."""
 
 EXTENSION = 30.0
-"""Seconds that systemd shall wait on, each time; asked for again after a third of them."""
+"""Seconds that systemd shall wait longer. The request is repeated after a third of this time."""
 
 _UNSENT = 8
-"""Messages kept at most while the socket's queue is full; older ones mean nothing by then."""
+"""The most messages to keep while the socket's queue is full. Older ones are outdated by then."""
 
 
 class Notifier:
     """The pool's side of systemd's protocol; see sd_notify(3).
 
-    The loop calls `tick` at each turn, and nobody else does: a pool whose loop hangs sends no
-    ping, and systemd restarts it.
+    Only the manager's loop calls `tick`, at each turn. If the loop hangs, no watchdog ping is sent
+    and systemd restarts the pool.
+
+    Make it in the manager, before the first fork of a worker.
 
     Args:
-        environment: the process's variables. Those of the protocol are taken out, as
-            sd_notify(3) has it with ``unset_environment``: workers, horses and what jobs start
-            must neither speak for the pool nor ping in its name. To be made before the first
-            fork of a worker, in the process that becomes the manager: WATCHDOG_PID, where it is
-            given, must be its own.
+        environment: the environment variables. Those of the protocol are removed, like
+            ``unset_environment`` of sd_notify(3) does, so that workers and programs that jobs
+            start cannot speak for the pool. WATCHDOG_PID, if it is set, must be the manager's pid.
     """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
@@ -56,41 +56,50 @@ class Notifier:
         self._status = ""
         self._unsent: deque[str] = deque(maxlen=_UNSENT)
         self._retry_at = 0.0
-        self._told_failure = False
+        self._failure_logged = False
 
     @property
-    def is_heard(self) -> bool:
-        """Whether there is anybody to tell."""
+    def enabled(self) -> bool:
+        """Whether messages are sent."""
         return self._address is not None
 
     def ready(self) -> None:
-        """The pool is whole: after its start, or again after `reloading`."""
-        self._say("READY=1")
+        """Reports that every worker is ready, after a start or a reload."""
+        self._queue("READY=1")
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it (``Type=notify-reload`` waits for that)."""
-        self._say(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Reports that a reload begins. `ready` ends it; ``Type=notify-reload`` waits for that."""
+        self._queue(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        """A stop begins. Not to be said by a pool that a younger one replaces: systemd would take
-        the service for stopping, and end the younger too; see `hand_over`."""
-        self._say("STOPPING=1")
+        """Reports that the pool stops.
+
+        A pool that a younger one replaces must call `mute` instead. Otherwise systemd would
+        consider the service as stopping, and stop the younger pool too.
+        """
+        self._queue("STOPPING=1")
 
     def main_pid(self, pid: int) -> None:
-        """Another process is the service's main one from now on: said by the younger pool of a
-        swap before it asks the older to leave.
+        """Reports the service's new main process.
 
-        systemd believes it of a process of the service's own control group, and with
-        ``NotifyAccess=all`` only.
+        The younger pool of a swap sends it before it asks the older one to leave. systemd accepts
+        it only for a process of the service's control group, and with ``NotifyAccess=all``.
+
+        Args:
+            pid: the main process.
         """
-        self._say(f"MAINPID={pid}")
+        self._queue(f"MAINPID={pid}")
 
-    def hand_over(self) -> None:
-        """Says nothing any more: a younger pool speaks for the service."""
+    def mute(self) -> None:
+        """Sends nothing any more, because a younger pool now speaks for the service."""
         self._address = None
 
     def status(self, text: str) -> None:
-        """A line for people, shown by ``systemctl status``; sent when it has changed."""
+        """Sends the line that ``systemctl status`` shows, if it has changed.
+
+        Args:
+            text: the line.
+        """
         if text != self._status and self._send("STATUS=" + " ".join(text.splitlines())):
             self._status = text
 
@@ -98,12 +107,12 @@ class Notifier:
         """Sends what is due.
 
         Args:
-            now: monotonic clock, seconds.
-            extending: whether a start or a stop is under way that may take longer than systemd
-                waits (``TimeoutStartSec``, ``TimeoutStopSec``), as when jobs finish.
+            now: the time, in monotonic seconds.
+            extending: whether a start or stop is in progress that may take longer than
+                ``TimeoutStartSec`` or ``TimeoutStopSec``, for example until jobs finish.
 
         Returns:
-            When to call again, at the latest; None: no such time.
+            When to call it again at the latest, in monotonic seconds; None: no need.
         """
         if self._address is None:
             return None
@@ -132,9 +141,11 @@ class Notifier:
             self._extend_at = now + (EXTENSION / 3 if sent else RETRY)
         return self._extend_at
 
-    def _say(self, message: str) -> None:
-        """Sends what must arrive, in the order in which it was said; at the next ticks, when the
-        socket's queue is full."""
+    def _queue(self, message: str) -> None:
+        """Sends a message that must arrive, after those before it.
+
+        If the socket's queue is full, it is sent at one of the next ticks.
+        """
         if self._address is not None:
             self._unsent.append(message)
             self._send_unsent()
@@ -146,11 +157,11 @@ class Notifier:
     def _send(self, message: str) -> bool:
         """Sends a message.
 
-        The socket is made for each one: workers do not inherit it, and one that systemd has made
-        anew is found.
+        It opens a socket for each message. So workers do not inherit one, and a new socket of a
+        restarted systemd is found.
 
         Returns:
-            Whether that is settled: False when another try may help.
+            False if the queue is full and another attempt may help, else True.
         """
         if self._address is None:
             return True
@@ -159,28 +170,30 @@ class Notifier:
             try:
                 sender.sendto(message.encode(errors="replace"), self._address)
             except OSError as error:
-                if not self._told_failure:
-                    self._told_failure = True
-                    logger.debug("NOTIFY_SOCKET could not be sent %r: %s", message, error)
+                if not self._failure_logged:
+                    self._failure_logged = True
+                    logger.debug("NOTIFY_SOCKET: sending %r failed: %s", message, error)
                 return not isinstance(error, BlockingIOError)
         return True
 
 
 def _address(given: str) -> str | None:
-    """The address of a socket: a path, or a name in Linux's abstract space (``@``)."""
+    """The address of a socket: an absolute path, or an abstract name of Linux (``@``)."""
     if given.startswith("@"):
         return "\0" + given[1:]
     if given.startswith("/"):
         return given
     if given:
         logger.warning(
-            "NOTIFY_SOCKET: %r is neither a path nor an abstract name (@): nothing is sent", given
+            "NOTIFY_SOCKET: %r is neither an absolute path nor an abstract name (@). "
+            "systemd is not notified.",
+            given,
         )
     return None
 
 
 def _ping_interval(microseconds: str, pid: str) -> float | None:
-    """Seconds between two pings: half of what the watchdog allows. None: no pings are wanted."""
+    """Seconds between two watchdog pings, half of the watchdog's limit. None: send no pings."""
     if not microseconds.isascii() or not microseconds.isdigit() or not int(microseconds):
         return None
     if pid and pid != str(os.getpid()):

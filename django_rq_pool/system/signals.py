@@ -1,8 +1,8 @@
-"""Unix signals: an inbox that remembers what arrived, and a wait that ends when something does.
+"""Unix signals: an inbox that collects signals, and a wait that ends when one arrives.
 
-Rule of the room: a handler only notes the number; whoever owns the inbox does the work in its own
-loop. A signal is never lost: the wakeup pipe, which can fill up, only wakes; what arrived is kept
-beside it, each number once, in the order of the last arrivals.
+Rule of the room: a handler only records the number. The owner of the inbox does the work in its own
+loop. No signal is lost: the wakeup pipe, which can be full, only wakes; the numbers are recorded
+separately, each once, in the order of the last arrival.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from types import FrameType
 from ..errors import ExitStatus
 
 Number = int
+"""The number of a signal."""
 
 
 class SignalInbox:
-    """Catches the given signals for this process until it is closed.
+    """Catches signals of this process until it is closed.
 
     Args:
-        numbers: the signals to catch. SIGCHLD is caught beside them, so that a child's death ends
-            a wait; `take` does not report it.
+        numbers: the signals to catch. SIGCHLD is caught too, so that the death of a child ends a
+            wait; `take` does not return it.
     """
 
     def __init__(self, numbers: Iterable[Number]) -> None:
@@ -42,16 +43,23 @@ class SignalInbox:
         self._arrived.append(number)
 
     def catch(self, numbers: Iterable[Number]) -> None:
-        """Catches these signals too."""
+        """Catches more signals.
+
+        Args:
+            numbers: the signals.
+        """
         for number in numbers:
             self._numbers.add(number)
             signal.signal(number, self._note)
 
     def exit_on(self, numbers: Iterable[Number]) -> None:
-        """Has these signals end the process at once, until they are caught.
+        """Makes signals end the process at once, until `catch` is called for them.
 
-        It ends by an exception, so that what cleans up is run, with the exit status that a shell
-        gives for a process which a signal ended.
+        They raise ``SystemExit``, so that ``finally`` blocks run. The exit status is 128 plus the
+        number, like a shell reports it.
+
+        Args:
+            numbers: the signals.
         """
 
         def leave(number: Number, frame: FrameType | None) -> None:
@@ -62,10 +70,10 @@ class SignalInbox:
             signal.signal(number, leave)
 
     def take(self) -> list[signal.Signals]:
-        """What arrived since the last call, SIGCHLD left out."""
+        """Returns the signals that arrived since the last call, without SIGCHLD."""
         arrived: dict[Number, None] = {}
         while self._arrived:
-            # A handler may add one between any two bytecodes; each of a deque's steps is whole.
+            # A handler may append between any two bytecodes. Operations of a deque are atomic.
             number = self._arrived.popleft()
             arrived.pop(number, None)
             arrived[number] = None
@@ -73,20 +81,20 @@ class SignalInbox:
         return [signal.Signals(number) for number in arrived]
 
     def wait(self, fds: Iterable[int], timeout: float | None) -> set[int]:
-        """Waits until a signal arrives, one of the descriptors is readable, or time is up.
+        """Waits until a signal arrives, a descriptor is readable, or the timeout ends.
 
         Args:
-            fds: descriptors to watch; an end of file counts as readable.
-            timeout: seconds, None for ever.
+            fds: descriptors to watch. End of file counts as readable.
+            timeout: seconds; None: no timeout.
 
         Returns:
-            The descriptors that are readable.
+            The readable descriptors.
         """
-        # poll has no limit on descriptor numbers, which select has at 1024.
+        # Unlike select, poll allows descriptors above 1023.
         poll = select.poll()
         for fd in (self._read_end, *fds):
             poll.register(fd, select.POLLIN)
-        # Rounded up: a wait that ends a little early would turn the loop for nothing.
+        # Rounded up, because a wait that ends too early would cost an extra turn of the loop.
         milliseconds = None if timeout is None else max(0, int(timeout * 1000 + 0.999))
         readable = {fd for fd, _ in poll.poll(milliseconds)}
         if self._read_end in readable:
@@ -96,7 +104,12 @@ class SignalInbox:
         return readable - {self._read_end}
 
     def close(self, afterwards: signal.Handlers = signal.SIG_DFL) -> None:
-        """Gives every signal its default action back, or another one."""
+        """Closes the inbox and resets its signals.
+
+        Args:
+            afterwards: the new action of every caught signal except SIGCHLD, which gets the
+                default action.
+        """
         signal.set_wakeup_fd(-1)
         for number in self._numbers:
             signal.signal(number, afterwards if number != signal.SIGCHLD else signal.SIG_DFL)
@@ -106,10 +119,14 @@ class SignalInbox:
 
 @contextlib.contextmanager
 def time_limit(seconds: float, text: str) -> Iterator[None]:
-    """Raises a TimeoutError with the given text inside the block when it takes too long.
+    """Raises TimeoutError inside the block if it takes too long.
 
-    Only the main thread can be interrupted: elsewhere there is no limit. Code that blocks outside
-    of Python notices when it comes back.
+    Only the main thread can be interrupted; in other threads there is no limit. Code that blocks
+    outside of Python is interrupted when it returns to Python.
+
+    Args:
+        seconds: the limit.
+        text: the message of the TimeoutError.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -129,7 +146,7 @@ def time_limit(seconds: float, text: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Holds every signal back until the block ends: none is lost, none is handled inside."""
+    """Blocks every signal until the block ends. Signals that arrive meanwhile are not lost."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
         yield
@@ -138,5 +155,5 @@ def blocked() -> Iterator[None]:
 
 
 def unblock() -> None:
-    """Lets every signal through, in a child that was forked while they were blocked."""
+    """Unblocks every signal, in a child that was forked while they were blocked."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, signal.valid_signals())

@@ -20,7 +20,7 @@ DAEMON = """
 import json, logging, os, signal, sys
 from pathlib import Path
 from django_rq_pool.system import processes
-from django_rq_pool.system.daemon import detach, failing_aloud
+from django_rq_pool.system.daemon import detach, reporting_failure
 from django_rq_pool.errors import StartError
 
 def redirect():
@@ -41,7 +41,7 @@ def body(launch):
 DETACH = 'launch = detach(redirect, "daemon.log")\n'
 
 RUN = """
-with failing_aloud(launch):
+with reporting_failure(launch):
     body(launch)
 """
 
@@ -265,7 +265,7 @@ def test_log_files_that_cannot_be_opened_are_told_on_the_terminal(command, tmp_p
     (tmp_path / "daemon.log").mkdir()
     status, text = told(command("launch.succeed()"))
     assert status == 1
-    assert text.startswith("The pool cannot be detached: ")
+    assert text.startswith("The daemon cannot be started: ")
     assert "Is a directory: 'daemon.log'" in text
 
 
@@ -281,7 +281,7 @@ def test_ctrl_c_is_passed_on_to_the_daemon(command, tmp_path):
     status, text = told(waiting)
     assert status == 128 + signal.SIGINT
     assert text.startswith(
-        f"SIGINT is passed on to process {pid}; another leaves it alone.\nTraceback"
+        f"Sending SIGINT to process {pid}. Repeat it to stop waiting.\nTraceback"
     )
     eventually(lambda: not living(tmp_path))
 
@@ -292,7 +292,7 @@ def test_term_that_the_daemon_dies_of_is_no_surprise(command, tmp_path):
     waiting.send(signal.SIGTERM)
     assert told(waiting) == (
         128 + signal.SIGTERM,
-        f"SIGTERM is passed on to process {pid}; another leaves it alone.\n",
+        f"Sending SIGTERM to process {pid}. Repeat it to stop waiting.\n",
     )
 
 
@@ -307,7 +307,7 @@ def test_a_second_ctrl_c_leaves_a_daemon_alone_that_takes_its_time(command, tmp_
     waiting.send(signal.SIGINT)
     status, text = told(waiting)
     assert status == 128 + signal.SIGINT
-    assert text.endswith(f"Process {pid} is left alone.\n")
+    assert text.endswith(f"No longer waiting for process {pid}.\n")
     assert psutil.pid_exists(pid)
 
 

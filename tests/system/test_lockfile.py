@@ -93,11 +93,11 @@ def test_while_somebody_holds_it_exclusively_a_start_says_so_and_waits(talk, tmp
         fcntl.flock(file, fcntl.LOCK_EX)
         pool = talk(HOLD + "sys.stdin.readline()", path)
         assert pool.hear() == (
-            f"WARNING lock file {path}: somebody holds it exclusively, as flock -x does: the pool "
-            "starts when it is free"
+            f"WARNING lock file {path}: waiting, because another process holds an exclusive lock "
+            "(flock -x)"
         )
         eventually(lambda: f"-> FLOCK  ADVISORY  READ {pool.pid} " in LOCKS.read_text())
-    assert pool.hear() == f"INFO lock file {path}: it is free"
+    assert pool.hear() == f"INFO lock file {path}: locked"
     assert pool.hear() == "held"
     assert not is_free(path)
 

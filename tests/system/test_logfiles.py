@@ -246,7 +246,7 @@ assert files.reopen() == [os.path.abspath("logs/out.log")]
 print("new")
 """
     )
-    assert told.startswith(f"log file {tmp_path}/logs/out.log cannot be opened anew: ")
+    assert told.startswith(f"log file {tmp_path}/logs/out.log cannot be reopened: ")
     assert "No such file or directory" in told
     assert (tmp_path / "gone/out.log").read_text() == "kept\n"
     assert (tmp_path / "logs/out.log").read_text() == "new\n"
@@ -365,8 +365,8 @@ def test_a_log_file_that_cannot_be_opened_anew_is_reported_and_the_others_are(
     [record] = caplog.records
     assert record.levelname == "WARNING"
     assert record.getMessage() == (
-        f"log file {tmp_path}/a/own.log cannot be opened anew: No such file or "
-        "directory. Lines go on to the old one. Let this user write there, then send HUP again."
+        f"log file {tmp_path}/a/own.log cannot be reopened: No such file or directory. The old "
+        "file stays in use. Give this user write access, then send HUP again."
     )
     own_logger.warning("line")
     assert (tmp_path / "gone" / "own.log").read_text() == "line\n"
@@ -377,5 +377,5 @@ def test_a_handler_whose_stream_was_closed_does_no_harm(own_logger, tmp_path, ca
     handler.stream.close()
     own_logger.addHandler(handler)
     assert LogFiles().reopen() == []
-    assert f"log file {tmp_path}/closed.log cannot be opened anew: I/O operation" in caplog.text
+    assert f"log file {tmp_path}/closed.log cannot be reopened: I/O operation" in caplog.text
     handler.stream = None  # or its end would fail

@@ -118,7 +118,7 @@ def test_what_is_no_pid_is_replaced_and_the_log_says_so(claim, path, log, conten
     path.write_bytes(content)
     claim()
     assert path.read_text() == OURS
-    assert f"pid file {path}: it holds no pid: replaced" in log.text
+    assert f"pid file {path}: replaced, because it holds no pid" in log.text
 
 
 def test_the_pid_of_a_process_that_is_gone_is_replaced_and_the_log_says_so(claim, path, log):
@@ -126,7 +126,7 @@ def test_the_pid_of_a_process_that_is_gone_is_replaced_and_the_log_says_so(claim
     path.write_text(f"{pid}\n")
     claim()
     assert path.read_text() == OURS
-    assert f"pid file {path}: its process {pid} is gone: replaced" in log.text
+    assert f"pid file {path}: replaced, because process {pid} has ended" in log.text
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["this one", "another"])
@@ -134,7 +134,7 @@ def test_the_pid_of_a_process_that_is_no_manager_is_replaced(claim, path, log, p
     path.write_text(f"{pid}\n")
     claim()
     assert path.read_text() == OURS
-    assert f"pid file {path}: its process {pid} was another: replaced" in log.text
+    assert f"pid file {path}: replaced, because process {pid} is not the manager" in log.text
 
 
 @pytest.mark.parametrize("leads", [True, False], ids=["to a file", "nowhere"])
@@ -162,7 +162,7 @@ def test_a_file_of_another_user_is_refused_though_we_could_write_to_it(claim, pa
     path.write_text("1\n")
     os.chown(path, 12345, -1)
     with pytest.raises(
-        PidFileError, match=f"it belongs to user 12345, and this is user {os.geteuid()}"
+        PidFileError, match=f"it belongs to user 12345, but this is user {os.geteuid()}"
     ):
         claim()
     assert path.read_text() == "1\n"

@@ -55,8 +55,8 @@ def test_a_manager_that_has_no_title_yet_keeps_its_file(talk, tmp_path):
     first.hear(), second.hear()
     assert first.say().hear() == "won"
     assert second.say().hear() == (
-        f"pid file {path}: process {first.pid} has it. Stop that pool first, or give this one a "
-        "pid file of its own (--pidfile)."
+        f"pid file {path}: process {first.pid} uses it. Stop that pool first, or give another "
+        "path (--pidfile)."
     )
     assert path.read_text() == f"{first.pid}\n"
 
@@ -71,7 +71,7 @@ def test_a_manager_whose_lock_is_lost_keeps_its_file_by_its_title(talk, tmp_path
     assert (
         late.say()
         .hear()
-        .startswith(f"pid file {path}: process {manager.pid}, the manager of a pool, has it.")
+        .startswith(f"pid file {path}: process {manager.pid}, the manager of a pool, uses it.")
     )
     assert path.read_text() == f"{manager.pid}\n"
 

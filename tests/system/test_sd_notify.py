@@ -112,7 +112,8 @@ def test_an_address_of_another_kind_is_told_once_and_then_ignored(address, caplo
     silent = Notifier({"NOTIFY_SOCKET": address})
     everything(silent)
     assert caplog.messages == [
-        f"NOTIFY_SOCKET: {address!r} is neither a path nor an abstract name (@): nothing is sent"
+        f"NOTIFY_SOCKET: {address!r} is neither an absolute path nor an abstract name (@). "
+        "systemd is not notified."
     ]
 
 
@@ -125,7 +126,7 @@ def test_a_status_is_sent_when_it_has_changed(systemd):
 
 def test_after_it_has_handed_over_a_pool_is_silent(systemd):
     talker = notifier(systemd, WATCHDOG_USEC="2000000")
-    talker.hand_over()
+    talker.mute()
     everything(talker)
     assert talker.tick(100.0, extending=True) is None
     assert systemd.heard() == []
@@ -239,7 +240,7 @@ def test_a_socket_that_is_gone_is_logged_once_at_debug_and_not_tried_again(
     everything(talker)
     assert talker.tick(0.0) is None
     assert [record.levelno for record in caplog.records] == [logging.DEBUG]
-    assert caplog.messages[0].startswith("NOTIFY_SOCKET could not be sent 'READY=1'")
+    assert caplog.messages[0].startswith("NOTIFY_SOCKET: sending 'READY=1' failed")
 
 
 def test_what_must_arrive_is_sent_again_in_its_order_when_the_queue_was_full(systemd, caplog):

@@ -119,7 +119,7 @@ def test_a_second_daemon_with_the_same_pid_file_is_refused(start_daemon, start_p
     path = str(pool.cwd / "tmp/pids/rqpool.pid")
     second = start_pool("--daemon", "low=1", "--pidfile", path)
     assert second.wait() == 1
-    assert f"pid file {path}: process {pool.manager_pid} has it." in second.text()
+    assert f"pid file {path}: process {pool.manager_pid} uses it." in second.text()
     assert int(pool.cwd.joinpath("tmp/pids/rqpool.pid").read_text()) == pool.manager_pid
 
 
