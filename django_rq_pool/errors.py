@@ -19,7 +19,7 @@ class ExitStatus(IntEnum):
     that cannot boot, a hot swap that was not ready in time. Nothing is left running. A worker: it
     crashed."""
     USAGE = 2
-    """The command line has an unknown option or a value that is none; argparse says so."""
+    """The command line has an unknown option or a bad value. The message is argparse's."""
     SIGNAL = 128
     """Plus the signal's number: a signal ended the command before the pool was running."""
 

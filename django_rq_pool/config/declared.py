@@ -19,7 +19,7 @@ class Setting:
 
     Attributes:
         name: its name in the settings module.
-        default: what holds when it is not set.
+        default: its value if it is not set.
         meaning: what it does, in reStructuredText.
     """
 
@@ -28,17 +28,17 @@ class Setting:
     meaning: str
 
     def value(self) -> Any:
-        """What the project has set, or the default."""
+        """The project's value, or the default."""
         return getattr(settings, self.name, self.default)
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A variable of the process's environment.
+    """An environment variable.
 
     Attributes:
         name: its name.
-        default: what holds when it is not set, as it would be written; None: nothing.
+        default: its value if it is not set, or None.
         meaning: what it does, in reStructuredText.
     """
 
@@ -47,7 +47,7 @@ class Variable:
     meaning: str
 
     def value(self) -> str | None:
-        """What the environment has, or the default."""
+        """The value in the environment, or the default."""
         return os.environ.get(self.name, self.default)
 
 

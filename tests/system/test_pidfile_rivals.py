@@ -43,7 +43,7 @@ def test_of_managers_that_start_at_once_exactly_one_gets_the_file(talk, tmp_path
         answers = {rival: rival.hear() for rival in rivals}
         [winner] = [rival for rival, answer in answers.items() if answer == "won"]
         refusals = [answer for answer in answers.values() if answer != "won"]
-        assert all("Stop that pool first, or give this one" in refusal for refusal in refusals)
+        assert all("Stop that pool first, or give another path" in refusal for refusal in refusals)
         assert path.read_text() == f"{winner.pid}\n"
         assert winner.say().hear() == "released"
         assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,7 @@
-"""``manage.py rqpool``: options in, exit status out."""
+"""``manage.py rqpool``: starts a pool.
+
+Rule of the room: options in, exit status out. It starts nothing itself.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,26 @@ from ...startup.run import run
 from ...startup.run_options import RunOptions, SwapMode
 
 TERM_OPTIONS = {
-    TermPolicy.IMMEDIATE: "end running jobs, account for them, leave nobody behind (default)",
-    TermPolicy.GRACEFUL_WAIT: "finish running jobs, leave when the last worker is gone",
-    TermPolicy.GRACEFUL: "leave at once, workers finish their jobs on their own",
+    TermPolicy.IMMEDIATE: "interrupt running jobs and leave no process behind (default)",
+    TermPolicy.GRACEFUL_WAIT: "finish running jobs, leave after the last worker",
+    TermPolicy.GRACEFUL: "leave at once; workers finish their jobs on their own",
 }
+"""The help of the options that set what TERM does."""
 
 
 class Command(BaseCommand):
+    """The command ``rqpool``."""
+
     help = (
-        "Runs a pool of RQ workers: one manager loads the project once and forks every worker of "
+        "Runs a pool of RQ workers: one manager loads the project once and forks the workers of "
         "every queue group, replaces those that die, and stops them all on QUIT, INT or TERM."
     )
-    # Other apps' checks are not the pool's business, and its own speak of the counts in the
+    # A pool does not need the checks of other apps. Its own system checks check the counts in the
     # settings, which --config or the command line may replace. The command checks what it uses.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
+        """Adds the command's options, in groups."""
         what = parser.add_argument_group("what the pool is")
         what.add_argument(
             "counts",
@@ -56,7 +63,7 @@ class Command(BaseCommand):
             "-E",
             "--environment",
             metavar="NAME",
-            help="the section of the counts that overrides the others "
+            help="the environment, a section of the counts that overrides the root "
             "(default: $RQ_POOL_ENV, $DJANGO_ENV)",
         )
         what.add_argument(
@@ -64,17 +71,19 @@ class Command(BaseCommand):
             "--name",
             "--appname",
             metavar="NAME",
-            help="the pool's name in titles, logs and worker names (default: the project's)",
+            help="the pool's name in process titles, logs and worker names (default: the "
+            "project's name)",
         )
         what.add_argument(
             "--check",
             action="store_true",
-            help="print the queue groups and exit, 0 if they can be used; start nothing",
+            help="print the queue groups and start nothing; the exit status is 0 if they can be "
+            "used",
         )
         self._add_running(parser.add_argument_group("how it runs"))
-        self._add_files(parser.add_argument_group("its files; folders are made when missing"))
-        self._add_replacing(parser.add_argument_group("how it takes another's place"))
-        term = parser.add_argument_group("what TERM means").add_mutually_exclusive_group()
+        self._add_files(parser.add_argument_group("its files (missing folders are created)"))
+        self._add_replacing(parser.add_argument_group("how it replaces older pools"))
+        term = parser.add_argument_group("what TERM does").add_mutually_exclusive_group()
         for policy, meaning in TERM_OPTIONS.items():
             term.add_argument(
                 f"--term-{policy.value}",
@@ -90,8 +99,8 @@ class Command(BaseCommand):
             "-d",
             "--daemon",
             action="store_true",
-            help="detach from the terminal; the command returns when each group has a worker that "
-            "is ready, or with the reason why not",
+            help="detach from the terminal; the command returns when each group has a ready "
+            "worker, or fails with the reason",
         )
         running.add_argument(
             "--no-wait",
@@ -102,7 +111,7 @@ class Command(BaseCommand):
         running.add_argument(
             "--burst",
             action="store_true",
-            help="end when every worker has found its queues empty",
+            help="stop when every worker has found its queues empty",
         )
         running.add_argument(
             "-s",
@@ -115,12 +124,13 @@ class Command(BaseCommand):
         running.add_argument(
             "--single-process-group",
             action="store_true",
-            help="leave workers in the manager's process group, so that one kill reaches them all",
+            help="keep workers in the manager's process group, so that one kill reaches them all",
         )
         running.add_argument(
             "--strict-fork",
             action="store_true",
-            help="refuse to start when threads or open sockets would be forked; else warn",
+            help="refuse to start, instead of warning, if the manager has threads or open sockets, "
+            "which are not safe to fork",
         )
 
     def _add_files(self, files: ArgumentGroup) -> None:
@@ -128,35 +138,37 @@ class Command(BaseCommand):
             "-o",
             "--stdout",
             metavar="FILE",
-            help=f"append standard output to a file (a daemon's: {run_options.DAEMON_STDOUT})",
+            help="append standard output to a file "
+            f"(default of a daemon: {run_options.DAEMON_STDOUT})",
         )
         files.add_argument(
             "-e",
             "--stderr",
             metavar="FILE",
-            help=f"append standard error to a file (a daemon's: {run_options.DAEMON_STDERR})",
+            help="append standard error to a file "
+            f"(default of a daemon: {run_options.DAEMON_STDERR})",
         )
         files.add_argument(
             "--nosync",
             dest="sync",
             action="store_false",
-            help="write standard output in blocks, not each line at once",
+            help="write standard output in blocks instead of line by line",
         )
         pidfile = files.add_mutually_exclusive_group()
         pidfile.add_argument(
             "-p",
             "--pidfile",
             metavar="FILE",
-            help="a file for the manager's pid "
-            f"(a daemon's, without --hot-swap: {run_options.DAEMON_PIDFILE})",
+            help="write the manager's pid to a file "
+            f"(default of a daemon without --hot-swap: {run_options.DAEMON_PIDFILE})",
         )
         pidfile.add_argument("--no-pidfile", action="store_true", help="write no pid file")
         files.add_argument(
             "-l",
             "--lock",
             metavar="FILE",
-            help="a file to lock in shared mode until the last process of the pool is gone "
-            f"(with --hot-swap: {run_options.HOT_SWAP_LOCK})",
+            help="lock a file in shared mode until the last process of the pool has ended "
+            f"(default with --hot-swap: {run_options.HOT_SWAP_LOCK})",
         )
 
     def _add_replacing(self, replacing: ArgumentGroup) -> None:
@@ -164,35 +176,38 @@ class Command(BaseCommand):
             "-k",
             "--kill-others",
             action="store_true",
-            help="ask older pools of this name to leave gracefully, once each group has a worker "
-            "that is ready",
+            help="stop older pools of this name gracefully, once each group has a ready worker",
         )
         replacing.add_argument(
             "-H",
             "--hot-swap",
             action="store_true",
-            help="the same once every worker is ready; if that cannot be, leave with an error and "
-            "the older pools as they are",
+            help="the same, once every worker is ready; if that fails, leave with an error and do "
+            "not touch the older pools",
         )
         replacing.add_argument(
             "--swap-step",
             action="store_true",
             help="a hot swap worker by worker, for hosts without memory for two pools: each group "
-            "has one worker too many at most (Linux)",
+            "has at most one worker too many (Linux only)",
         )
         replacing.add_argument(
             "--swap-timeout",
             type=float,
             default=run_options.SWAP_TIMEOUT,
             metavar="SECONDS",
-            help="within which a daemon or a hot swap has to be ready (default: %(default)g)",
+            help="how long a daemon or a hot swap may take to be ready (default: %(default)g)",
         )
 
     def get_version(self) -> str:
+        """The version of this package, for ``--version``."""
         return __version__
 
     def execute(self, *args: Any, **options: Any) -> str | None:
-        """Django takes options of these names for streams, as ``call_command`` gives them."""
+        """Renames the options ``stdout`` and ``stderr``, which Django would take for streams.
+
+        ``call_command`` may still pass streams by these names.
+        """
         for stream in ("stdout", "stderr"):
             given = options.get(stream)
             options[f"{stream}_file"] = given if isinstance(given, str) else None
@@ -201,6 +216,12 @@ class Command(BaseCommand):
         return super().execute(*args, **options)
 
     def handle(self, *args: Any, **options: Any) -> None:
+        """Runs or checks the pool, and exits.
+
+        Raises:
+            CommandError: the pool cannot be started, or the options contradict each other.
+            SystemExit: with the pool's exit status.
+        """
         log.set_up(options["verbosity"])
         configure = partial(
             settings.configure,
@@ -221,25 +242,33 @@ class Command(BaseCommand):
         sys.exit(status)
 
     def check_counts(self, configuration: Configuration) -> None:
+        """Prints the queue groups to standard output, and the warnings to standard error.
+
+        Args:
+            configuration: the checked configuration.
+        """
         for warning in configuration.warnings:
             self.stderr.write(str(warning))
         self.stdout.write(table(configuration))
 
 
 def chosen_run_options(options: Mapping[str, Any]) -> RunOptions:
-    """How the options want the pool to be started.
+    """Converts the command's options.
+
+    Args:
+        options: the options as Django parsed them.
 
     Raises:
-        CommandError: they contradict each other.
+        CommandError: the options contradict each other, or a value cannot be used.
     """
     if not (options["wait"] or options["daemon"]):
-        raise CommandError("--no-wait: only a daemon is waited for. Add --daemon.")
+        raise CommandError("--no-wait: the command waits for a daemon only. Add --daemon.")
     if options["spawn_delay"] < 0:
         raise CommandError("--spawn-delay: give a number of milliseconds, 0 or more.")
     if not options["swap_timeout"] > 0:
         raise CommandError("--swap-timeout: give a number of seconds above 0.")
     if options["swap_step"] and not swap_channel.available():
-        raise CommandError("--swap-step: this system does not have what it takes. Use --hot-swap.")
+        raise CommandError("--swap-step: this system does not support it. Use --hot-swap.")
     daemon = options["daemon"]
     hot_swap = _swap_mode(options) in (SwapMode.HOT, SwapMode.GRADUAL)
     has_pidfile = daemon and not hot_swap and not options["no_pidfile"]
@@ -269,7 +298,14 @@ def _swap_mode(options: Mapping[str, Any]) -> SwapMode:
 
 
 def table(configuration: Configuration) -> str:
-    """The queue groups as lines of text, for people."""
+    """The queue groups as lines of text.
+
+    Args:
+        configuration: the checked configuration.
+
+    Returns:
+        A heading, a table with one row for each group, and the total number of workers.
+    """
     heading = f"pool {configuration.name}, counts from: {configuration.source.name}"
     if configuration.environment:
         heading += f", environment: {configuration.environment}"

@@ -218,7 +218,7 @@ def test_workers_can_stay_in_the_managers_process_group(start_pool, enqueue, val
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--no-wait"], "--no-wait: only a daemon is waited for. Add --daemon."),
+        (["--no-wait"], "--no-wait: the command waits for a daemon only. Add --daemon."),
         (["--spawn-delay", "-1"], "--spawn-delay: give a number of milliseconds, 0 or more."),
         (["--swap-timeout", "0"], "--swap-timeout: give a number of seconds above 0."),
     ],

@@ -238,7 +238,7 @@ def test_a_log_file_and_check_go_together(stream, capsys):
 def test_what_the_start_refuses_the_check_refuses_too():
     with (
         override_settings(RQ_POOL={"high": 1}),
-        pytest.raises(CommandError, match="--no-wait: only a daemon is waited for"),
+        pytest.raises(CommandError, match="--no-wait: the command waits for a daemon only"),
     ):
         call_command("rqpool", "--check", "--no-wait")
 
