@@ -281,5 +281,5 @@ def test_the_table_of_counts_is_what_the_command_prints(monkeypatch):
 
 def test_the_mistakes_in_counts_are_reported_as_shown():
     with pytest.raises(CommandError) as caught:
-        call_command("rqpool", "hgh=1", "high=-1")
+        call_command("rqpool", "--check", "hgh=1", "high=-1")
     assert shown(f"CommandError: {caught.value}") in (DOCS / "guides" / "counts.rst").read_text()
