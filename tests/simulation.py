@@ -112,6 +112,7 @@ class World:
         self.samples: list[Sample] = []
         self.changes: list[Change] = []
         self.hosts: list[Host] = []
+        self._booting: list[Worker] = []
         for number in range(hosts):
             self.join((number + 0.5) * LOOK / hosts)
         self._ends: list[tuple[float, int, Host, Worker]] = []
@@ -120,7 +121,7 @@ class World:
     def join(self, looks_at: float) -> Host:
         """Adds a host, which begins at the lower bound and first looks at a time."""
         host = Host(f"host{len(self.hosts)}", self.bounds.min, looks_at)
-        host.workers = [Worker(self.now + self.boot) for _ in range(host.count)]
+        host.workers = [self._fork() for _ in range(host.count)]
         self.hosts.append(host)
         return host
 
@@ -134,7 +135,8 @@ class World:
     def _step(self, until: float) -> bool:
         """Goes to the next moment at which something happens; False when it is too late."""
         moments = [host.looks_at for host in self.hosts]
-        moments += [worker.ready_at for worker in self._all() if worker.ready_at > self.now]
+        self._booting = [worker for worker in self._booting if worker.ready_at > self.now]
+        moments += [worker.ready_at for worker in self._booting if not worker.leaving]
         moments += [self.jobs[0].arrives] if self.jobs else []
         moments += [self._ends[0][0]] if self._ends else []
         self.now = min(moments)
@@ -151,6 +153,10 @@ class World:
                 self._look(host)
                 host.looks_at += LOOK
         return True
+
+    def _fork(self) -> Worker:
+        self._booting.append(Worker(self.now + self.boot))
+        return self._booting[-1]
 
     def _all(self) -> list[Worker]:
         return [worker for host in self.hosts for worker in host.workers]
@@ -212,7 +218,7 @@ class World:
         host.count = decision.count
         staying = [worker for worker in host.workers if not worker.leaving]
         for _ in range(host.count - len(staying)):
-            host.workers.append(Worker(self.now + self.boot))
+            host.workers.append(self._fork())
         surplus = len(staying) - host.count
         for worker in sorted(staying, key=lambda worker: worker.job is not None)[: max(0, surplus)]:
             worker.leaving = True
