@@ -41,6 +41,10 @@ def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
 
 
 def message(problem: Problem) -> CheckMessage:
-    """Converts a problem to Django's kind of message: ``W`` numbers are warnings."""
+    """Converts a problem to Django's kind of message.
+
+    Args:
+        problem: the problem. It becomes a warning if its number begins with ``W``, else an error.
+    """
     level = Warning if problem.kind.value.startswith("W") else Error
     return level(problem.text, hint=problem.hint, id=f"django_rq_pool.{problem.kind.value}")

@@ -36,7 +36,11 @@ def shortened(text: str, length: int) -> str:
 
 
 def in_a_line(error: Exception) -> str:
-    """The message of an exception in one line, or its class name if it has no message."""
+    """The message of an exception in one line, or its class name if it has no message.
+
+    Args:
+        error: the exception.
+    """
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -47,12 +51,19 @@ def unvaried(text: str) -> str:
     """A text with each number, address and hexadecimal id replaced by ``0``.
 
     Two messages with the same cause are equal then, even if they name different jobs or times.
+
+    Args:
+        text: the message.
     """
     return _VARYING.sub("0", text)
 
 
 def listed(names: Iterable[object]) -> str:
-    """Names in quotes, separated by commas."""
+    """Names in quotes, separated by commas.
+
+    Args:
+        names: the names; their ``repr`` is used.
+    """
     return ", ".join(map(repr, names))
 
 

@@ -293,8 +293,8 @@ class _QueueMeasurement:
     def of(cls, figures: list[Any], now: float) -> _QueueMeasurement:
         """Converts what the script returned for a queue.
 
-        The oldest job is searched among the first three and the last one, because a job that was
-        put at the front may be younger than those behind it. A job whose data are gone has no age.
+        The oldest job is searched among the first three and the last one. A job that was put at
+        the front may be younger than those behind it. A job whose data are gone has no age.
 
         Args:
             figures: the queue's length, samples of jobs, the number of due scheduled jobs, the

@@ -72,9 +72,9 @@ class Decision:
 def decide(target: float, seen: Observation, state: State, now: float) -> tuple[State, Decision]:
     """Decides a group's count, within the bounds of ``seen.mine``.
 
-    Jobs are late if one has waited longer than the target, or if a job that comes soon would, by
-    the run time and the growth of the queue. Then workers are added, see `demand.missing`. A
-    worker is removed if the others have room for its work.
+    Jobs are late if one has waited longer than the target, or if a job that comes soon is expected
+    to. Then workers are added, see `demand.missing`. A worker is removed if the others have room
+    for its work.
 
     No worker is added while idle workers take none of the waiting jobs, because more of them would
     not help. Reasons are a suspended queue, a paused pool, workers that cannot boot, or a missing

@@ -40,12 +40,20 @@ Validator = Callable[[object], "str | None"]
 
 
 def is_whole_number(value: object) -> bool:
-    """Whether a value is an integer, True and False excluded."""
+    """Whether a value is an integer, True and False excluded.
+
+    Args:
+        value: any value.
+    """
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def positive(value: object) -> str | None:
-    """The `Validator` of a whole number above 0."""
+    """The `Validator` of a whole number above 0.
+
+    Args:
+        value: any value.
+    """
     fine = is_whole_number(value) and value > 0  # type: ignore[operator]
     return None if fine else "a whole number, 1 or more"
 

@@ -18,7 +18,11 @@ INFO = signal.Signals(getattr(signal, "SIGINFO", 29))
 
 
 def name_of(signum: signal.Signals) -> str:
-    """The name of a signal without ``SIG``, such as ``TERM``."""
+    """The name of a signal without ``SIG``, such as ``TERM``.
+
+    Args:
+        signum: the signal.
+    """
     return "INFO" if signum == INFO else signum.name.removeprefix("SIG")
 
 

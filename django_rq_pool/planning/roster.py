@@ -125,11 +125,19 @@ class Roster:
         return list(self._workers)
 
     def get(self, pid: int) -> WorkerRecord | None:
-        """The worker with a pid, or None."""
+        """The record of a live worker, or None if there is none.
+
+        Args:
+            pid: the worker's pid.
+        """
         return self._workers.get(pid)
 
     def add(self, record: WorkerRecord) -> None:
-        """Adds a worker that has just been forked."""
+        """Adds a worker that has just been forked.
+
+        Args:
+            record: the worker.
+        """
         self._workers[record.pid] = record
         self.forked_at = max(self.forked_at, record.forked_at)
 
@@ -163,7 +171,14 @@ class Roster:
         self._workers[pid] = replace(self._workers[pid], stop=stop, asked_at=now)
 
     def remove(self, pid: int) -> WorkerRecord | None:
-        """Removes a dead worker. Returns its record, or None if there is no such worker."""
+        """Removes a dead worker.
+
+        Args:
+            pid: the pid that the worker had.
+
+        Returns:
+            Its record, or None if there is no such worker.
+        """
         return self._workers.pop(pid, None)
 
     def is_empty(self) -> bool:
@@ -171,11 +186,18 @@ class Roster:
         return not (self._workers or self.orphans or self.unrecovered or self.recoveries)
 
     def adopt(self, orphan: Orphan) -> None:
-        """Adds an orphaned work horse."""
+        """Adds an orphaned work horse.
+
+        Args:
+            orphan: the work horse.
+        """
         self.orphans[orphan.pid] = orphan
 
     def mark_ended(self, pid: int) -> None:
         """Records that the manager has killed an orphaned work horse.
+
+        Args:
+            pid: the work horse.
 
         Raises:
             KeyError: there is no such orphan.
@@ -183,5 +205,12 @@ class Roster:
         self.orphans[pid] = replace(self.orphans[pid], ended=True)
 
     def release_orphan(self, pid: int) -> Orphan | None:
-        """Removes an orphan that has ended. Returns its record, or None if there is none."""
+        """Removes an orphaned work horse that has ended.
+
+        Args:
+            pid: the pid that it had.
+
+        Returns:
+            Its record, or None if there is no such orphan.
+        """
         return self.orphans.pop(pid, None)

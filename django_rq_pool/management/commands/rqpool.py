@@ -35,15 +35,19 @@ class Command(BaseCommand):
     """The command ``rqpool``."""
 
     help = (
-        "Runs a pool of RQ workers: one manager loads the project once and forks the workers of "
-        "every queue group, replaces those that die, and stops them all on QUIT, INT or TERM."
+        "Runs a pool of RQ workers. One manager loads the project once and forks the workers of "
+        "every queue group. It replaces workers that die, and stops all on QUIT, INT or TERM."
     )
     # A pool does not need the checks of other apps. Its own system checks check the counts in the
     # settings, which --config or the command line may replace. The command checks what it uses.
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
-        """Adds the command's options, in groups."""
+        """Adds the command's options, in groups.
+
+        Args:
+            parser: Django's parser for this command.
+        """
         what = parser.add_argument_group("what the pool is")
         what.add_argument(
             "counts",

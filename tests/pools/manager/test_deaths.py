@@ -169,7 +169,7 @@ def test_a_pool_started_before_its_redis_waits_for_it(start_pool, own_server):
     pool.expect("group high: Redis cannot be reached")
     eventually(lambda: len(pool.workers()) == 3)
     pool.send(INFO)
-    pool.expect(r"\]     Redis cannot be reached, workers keep trying: \S")
+    pool.expect(r"\] INFO     Redis cannot be reached, workers keep trying: \S")
     own_server.start()
     pool.expect_ready(3)
     assert len(pool.found("group high: Redis cannot be reached")) == 1
