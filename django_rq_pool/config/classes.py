@@ -12,8 +12,9 @@ from typing import Any
 
 from django.conf import settings
 from django_rq.jobs import get_job_class
-from django_rq.queues import get_commit_mode, get_queue_class
+from django_rq.queues import get_commit_mode, get_queue_class, get_queues
 from django_rq.workers import get_exception_handlers, get_worker_class
+from redis import Redis
 from rq import Queue, SpawnWorker
 from rq.job import Job
 from rq.serializers import resolve_serializer
@@ -132,10 +133,37 @@ def worker_class_of(group: QueueGroup) -> type[Any]:
     return found
 
 
-def exception_handlers() -> list[Callable[..., object]]:
-    """Imports the exception handlers of the setting ``RQ_EXCEPTION_HANDLERS``.
+def make_worker(
+    worker_class: type[Any], group: QueueGroup, name: str, redis: Redis, *, works: bool = True
+) -> Any:
+    """Builds a group's RQ worker as ``manage.py rqworker`` does, from settings and options.
+
+    Args:
+        worker_class: the class of the object.
+        group: the queue group.
+        name: the worker's name in Redis.
+        redis: a client of the group's server, which all queues share: left to itself, django-rq
+            gives each queue a client of its own.
+        works: whether this process is the worker; else the object only stands for it.
 
     Raises:
-        Exception: whatever the import raises.
+        Exception: whatever the project's classes raise.
     """
-    return list(get_exception_handlers() or ())
+    options = group.options
+    queues = get_queues(
+        *group.queues,
+        connection=redis,
+        job_class=options.job_class,
+        queue_class=options.queue_class,
+    )
+    return worker_class(
+        queues,
+        name=name,
+        connection=redis,
+        exception_handlers=get_exception_handlers() or None,
+        job_class=queues[0].job_class,
+        queue_class=type(queues[0]),
+        worker_ttl=options.worker_ttl,
+        serializer=options.serializer or queues[0].serializer,
+        prepare_for_work=works,
+    )

@@ -14,7 +14,8 @@ from typing import Any
 from ..config.groups import Counts, QueueGroup
 from ..config.options import Bounds, GroupOptions
 from ..config.problems import CountsError, Kind, Problem
-from ..system.messages import Message, MessageError
+from ..system.messages import LONGEST, Message, MessageError, encode
+from ..text import shortened
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ class StatsRequest:
     """The question for `WorkerStats`."""
 
 
+_LONGEST_ERROR = 100_000
+"""Characters of an error at most: one that is longer loses its middle."""
+_ROOM = 10 * _LONGEST_ERROR
+"""Bytes of a message that counts leave to what comes with them."""
+
 Record = LoadResult | ScaleResult | WorkerStats | StatsRequest
 
 
@@ -93,10 +99,12 @@ def require_sendable(counts: Counts, source: str) -> None:
         source: where they came from, for the message.
 
     Raises:
-        CountsError: an option holds a class that its dotted path does not lead to.
+        CountsError: an option holds a class that its dotted path does not lead to, or the counts
+            are larger than a message may be.
     """
     try:
-        _encoded_counts(counts)
+        if len(encode(_encoded_counts(counts))) > LONGEST - _ROOM:
+            raise ValueError("they are too large")
     except Exception as error:
         raise CountsError(_not_sendable(source, error)) from None
 
@@ -116,7 +124,8 @@ def encoded(record: Record) -> dict[str, object]:
     """A record as a JSON object; counts must have passed `require_sendable`."""
     if isinstance(record, LoadResult):
         counts = None if record.counts is None else _encoded_counts(record.counts)
-        return {"kind": "load", **vars(record), "counts": counts}
+        error = shortened(record.error, _LONGEST_ERROR)
+        return {"kind": "load", **vars(record), "counts": counts, "error": error}
     if isinstance(record, ScaleResult):
         return {"kind": "scale", "workers": dict(record.workers), "reasons": dict(record.reasons)}
     if isinstance(record, WorkerStats):

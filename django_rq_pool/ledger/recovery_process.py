@@ -9,12 +9,8 @@ from __future__ import annotations
 import logging
 
 from django_rq.queues import get_queues
-from redis import Redis
-from rq import Worker
-from rq.job import Job
 from setproctitle import setproctitle
 
-from ..config.classes import exception_handlers, worker_class_of
 from ..config.groups import QueueGroup
 from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, client, probe
 from ..ipc.assignment import DeadWorker
@@ -103,23 +99,7 @@ def _recovery(dead: DeadWorker) -> Recovery:
     classes = JobClasses(
         queues[0].job_class, type(queues[0]), options.serializer or queues[0].serializer
     )
-    notice = _notice(group, name) if dead.ready else None
+    # A worker that has never been ready has had no job, and perhaps a class that cannot be built.
+    notice = FailureNotice(group, name) if dead.ready else None
     settler = Settler(redis, name, options, classes, notice)
     return Recovery(settler, dead.assignment.pool, group.queues)
-
-
-def _notice(group: QueueGroup, name: str) -> FailureNotice:
-    """Tells the project of a failure. A worker that has never been ready has had no job, and
-    perhaps a class that cannot be built."""
-    worker_class = worker_class_of(group)
-
-    def horse_killed(job: Job) -> None:
-        # The project's handler is a method of its worker class, so that it takes one to call it.
-        redis: Redis = client(group)
-        worker: Worker = worker_class(
-            list(group.queues), name=name, connection=redis, prepare_for_work=False
-        )
-        worker.handle_work_horse_killed(job, None, None, None)
-        redis.close()
-
-    return FailureNotice(exception_handlers(), horse_killed, worker_class.death_penalty_class)

@@ -89,6 +89,7 @@ class Settler:
         self._options = options
         self._classes = classes
         self._notice = notice
+        self._notified: set[str] = set()
 
     def settle_all(self, cause: str) -> None:
         """Settles every job that the worker holds. None of its work horses may be alive.
@@ -96,13 +97,26 @@ class Settler:
         Args:
             cause: why the jobs were cut short, as a sentence for their records.
         """
+        for job, execution in self.put_back_and_list_begun():
+            self._end(job, execution, cause)
+
+    def put_back_and_list_begun(self) -> list[tuple[Job, Execution]]:
+        """Puts back every job that no work horse has begun, and forgets those that are settled.
+
+        Returns:
+            The jobs that were begun and not settled, each with its execution.
+        """
         not_begun = self.held.not_begun()
         executions = self.held.executions()
         for job_id in reversed(not_begun):
             self.put_back(job_id, [each for each in executions if each.job_id == job_id])
+        begun = []
         for execution in executions:
             if execution.job_id not in not_begun:
-                self._end(execution, cause)
+                job = self._unsettled_job(execution)
+                if job is not None:
+                    begun.append((job, execution))
+        return begun
 
     def put_back(self, job_id: str, executions: list[Execution]) -> None:
         """Puts a job that no work horse has begun back to the head of its queue.
@@ -165,30 +179,40 @@ class Settler:
         )
         return job
 
-    def _end(self, execution: Execution, cause: str) -> None:
-        """Settles a job that was begun: retried, failed or requeued."""
-        try:
-            job = self.job_of(execution)
-        except NoSuchJobError:
-            self.held.drop([execution], "")
-            return
-        if not self._is_unsettled(job):
-            self.held.drop([execution], job.origin)
-            return
-        queue = self._classes.queue(
+    def queue_of(self, job: Job) -> Queue:
+        """The queue that a job came from."""
+        return self._classes.queue(
             job.origin,
             connection=self.redis,
             job_class=self._classes.job,
             serializer=self._classes.serializer,
         )
+
+    def _unsettled_job(self, execution: Execution) -> Job | None:
+        """The job of an execution; None, and nothing left of it, when it needs no settling."""
+        try:
+            job = self.job_of(execution)
+        except NoSuchJobError:
+            self.held.drop([execution], "")
+            return None
+        if self._is_unsettled(job):
+            return job
+        self.held.drop([execution], job.origin)
+        return None
+
+    def _end(self, job: Job, execution: Execution, cause: str) -> None:
+        """Settles a job that was begun: retried, failed or requeued."""
+        queue = self.queue_of(job)
+        job.ended_at = utc_now()
         if self._options.interrupted == "requeue":
             if self.requeue(job, queue, execution):
                 return
             job.retries_left = 0
             cause += TOO_OFTEN
-        if self._notice is not None:
+        # The record below may be repeated until Redis takes it, and the project is told once.
+        if self._notice is not None and execution.id not in self._notified:
+            self._notified.add(execution.id)
             self._notice.send(job)
-        job.ended_at = utc_now()
         self._record_failure(job, queue, execution, cause)
 
     def _is_unsettled(self, job: Job) -> bool:

@@ -119,9 +119,9 @@ class Manager:
             else:
                 self._children.act(action)
         self._show_title()
-        decided = self._check_start(wanted)
         now = processes.monotonic()
         self._status.look(self.phase, wanted, self._children.roster, now)
+        decided = self._check_start(wanted)
         if plan.finished:
             return True
         if not decided:

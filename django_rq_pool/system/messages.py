@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-LONGEST = 2**20
+LONGEST = 2**22
 """The most bytes of a message."""
 
 
@@ -135,7 +135,7 @@ class MessageReader:
     """Splits a stream of bytes into messages, whatever pieces it comes in."""
 
     def __init__(self) -> None:
-        self._unread = b""
+        self._unread = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
         """Adds the next bytes of the stream.
@@ -149,7 +149,11 @@ class MessageReader:
         Raises:
             MessageError: see `decode`. The rest of the stream cannot be trusted after that.
         """
-        *lines, self._unread = (self._unread + data).split(b"\n")
+        self._unread += data
+        lines: list[bytes] = []
+        if b"\n" in data:  # what came before has been searched
+            *lines, rest = bytes(self._unread).split(b"\n")
+            self._unread = bytearray(rest)
         if len(self._unread) > LONGEST:
             raise MessageError("it is too long")
         return [decode(line) for line in lines]

@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from types import FrameType
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ from rq.timeouts import HorseMonitorTimeoutException
 from rq.utils import now as utc_now
 
 from ..config import redis_clients
-from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
+from ..config.redis_clients import UNREACHABLE
 from ..connections import close_connections, renew_connections
 from ..errors import TermException
 from ..ledger.settle import TOO_OFTEN
@@ -69,21 +69,27 @@ class ExecutionMixin(RegistrationMixin):
                 super().execute_job(job, queue)
         except UNREACHABLE as error:
             self.log.error("Worker %s: Redis went away around job %s: %s", self.name, job.id, error)
-            self._settle_when_redis_is_back("Redis went away around the job")
+            self._await_redis()
+            self._settle_held("Redis went away around the job")
         finally:
             self._link.slot.end()
             if self._import_tracker is not None:
                 self._link.report_imported(self._import_tracker.take())
 
-    def _settle_when_redis_is_back(self, cause: str) -> None:
-        while True:
-            self._await_redis()
-            try:
-                self._settler.settle_all(cause)
-            except UNREACHABLE:
-                continue
-            self.executions.clear()
-            return
+    def register_death(self) -> None:
+        """Settles what may be left, which RQ would forget here."""
+        self._settle_held(f"Worker {self.name} left.")
+        super().register_death()
+
+    def _settle_held(self, cause: str) -> None:
+        """Settles every job that this worker holds, in its own name: RQ's way, with the project's
+        overrides, and with what the worker knows of a job that was stopped by the user."""
+        for job, execution in self._settler.put_back_and_list_begun():
+            self._cut_short = cause
+            job.ended_at = utc_now()
+            queue = self._settler.queue_of(job)
+            self.handle_job_failure(job, queue, exc_string="", execution=execution)
+        self.executions.clear()
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
         """RQ's worker leaves when a heartbeat fails, and sends its three commands one by one. Here
@@ -311,31 +317,3 @@ class ExecutionMixin(RegistrationMixin):
             return False
         requeue = partial(self._settler.requeue, job, queue, execution)
         return self._retry_while_unavailable(requeue, execution) is not False
-
-    def _retry_while_unavailable(
-        self, write: Callable[[], Outcome], execution: Execution | None = None
-    ) -> Outcome | None:
-        """Repeats a command that must succeed until Redis is back.
-
-        Args:
-            write: sends it, in one transaction.
-            execution: what the transaction settles, or None. When an answer was lost with the
-                connection, it shows whether the transaction was carried out.
-
-        Returns:
-            What ``write`` returns; None when the transaction had been carried out before.
-        """
-        logged = False
-        while True:
-            try:
-                if logged and execution is not None and not self._settler.held.is_open(execution):
-                    return None
-                return write()
-            except UNREACHABLE as error:
-                if not logged:
-                    self.log.error("Worker %s: %s; trying until Redis is back", self.name, error)
-                logged = True
-                if self.is_horse:
-                    processes.pause(REDIS_RETRY)
-                elif not self._link.await_redis():
-                    raise

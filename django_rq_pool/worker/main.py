@@ -9,14 +9,12 @@ import logging
 import traceback
 from typing import Any
 
-from django_rq.queues import get_queues
 from rq.worker import BaseWorker, DequeueStrategy
 from setproctitle import setproctitle
 
 from .. import hooks, log
 from ..config import redis_clients
-from ..config.classes import exception_handlers, why_unusable, worker_class_of
-from ..config.groups import QueueGroup
+from ..config.classes import make_worker, why_unusable, worker_class_of
 from ..config.redis_clients import UNREACHABLE
 from ..errors import ExitStatus
 from ..ipc.assignment import Assignment
@@ -62,7 +60,10 @@ def run_worker(assignment: Assignment) -> int:
 
 
 def _prepare(assignment: Assignment, link: ManagerLink) -> PooledWorker:
-    worker = build_worker(assignment.group, assignment.name)
+    group = assignment.group
+    worker_class = pooled(worker_class_of(group))
+    redis = redis_clients.client(group)
+    worker: PooledWorker = make_worker(worker_class, group, assignment.name, redis)
     worker.attach(link)
     try:
         hooks.after_prefork.run(worker)
@@ -86,38 +87,6 @@ def _work(worker: PooledWorker, assignment: Assignment) -> int:
     entitled = assignment.burst or options.max_jobs or options.max_idle_time
     left_well = worker.asked_to_stop or (entitled and not worker.crashed)
     return ExitStatus.ENDED if left_well else ExitStatus.FAILED
-
-
-def build_worker(group: QueueGroup, name: str) -> PooledWorker:
-    """Builds a group's RQ worker as ``manage.py rqworker`` does, from settings and options.
-
-    Args:
-        group: the queue group.
-        name: the worker's name in Redis.
-
-    Raises:
-        Exception: whatever the project's classes raise.
-    """
-    options = group.options
-    # Left to itself, django-rq gives each queue a client, and so a connection, of its own.
-    redis = redis_clients.client(group)
-    queues = get_queues(
-        *group.queues,
-        connection=redis,
-        job_class=options.job_class,
-        queue_class=options.queue_class,
-    )
-    worker: PooledWorker = pooled(worker_class_of(group))(
-        queues,
-        name=name,
-        connection=redis,
-        exception_handlers=exception_handlers() or None,
-        job_class=queues[0].job_class,
-        queue_class=type(queues[0]),
-        worker_ttl=options.worker_ttl,
-        serializer=options.serializer or queues[0].serializer,
-    )
-    return worker
 
 
 def pooled(worker_class: type[BaseWorker]) -> type[Any]:

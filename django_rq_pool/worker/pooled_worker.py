@@ -82,9 +82,14 @@ class PooledWorker(ExecutionMixin):
         return self._link.stopping
 
     def run_maintenance_tasks(self) -> None:
-        """Does what RQ does, and notes errors: RQ logs them and leaves as if its work were done."""
-        with self.noting_crashes():
-            super().run_maintenance_tasks()
+        """Does what RQ does, and notes errors: RQ logs them and leaves as if its work were done. It
+        leaves too when Redis goes away meanwhile; here the worker waits, at its next command, and
+        maintains later."""
+        try:
+            with self.noting_crashes():
+                super().run_maintenance_tasks()
+        except UNREACHABLE as error:
+            self.log.warning("Worker %s: maintenance: %s", self.name, error)
 
     # Taking a job
 

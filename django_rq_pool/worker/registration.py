@@ -10,18 +10,25 @@ from __future__ import annotations
 import logging
 import math
 import time
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from redis.exceptions import ResponseError
 from rq import Worker, worker_registration
 from rq.exceptions import StopRequested
+from rq.executions import Execution
 from rq.utils import now as utc_now
 from rq.worker import BaseWorker
 
+from ..config.groups import QueueGroup
+from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
 from ..ledger import recovery
 from ..ledger.failure_notice import FailureNotice
 from ..ledger.keys import MAINTAINED_KEY
 from ..ledger.recovery import Recovery
 from ..ledger.settle import JobClasses, Settler
+from ..system import processes
 from .fetch import Fetcher
 from .import_tracker import ImportTracker
 from .manager_link import ManagerLink
@@ -33,10 +40,17 @@ else:
 
 logger = logging.getLogger("django_rq_pool")
 
+Outcome = TypeVar("Outcome")
+
 
 class RegistrationMixin(Base):
-    """The part of `pooled_worker.PooledWorker` that belongs to the pool."""
+    """The part of `pooled_worker.PooledWorker` that belongs to the pool.
 
+    Attributes:
+        group: the queue group, for the project's hooks.
+    """
+
+    group: QueueGroup
     _link: ManagerLink
     _settler: Settler
     _fetcher: Fetcher
@@ -46,6 +60,7 @@ class RegistrationMixin(Base):
     def attach(self, link: ManagerLink) -> None:
         """Ties the worker to its manager, after RQ's constructor and before ``work``."""
         self._link = link
+        self.group = link.assignment.group
         if link.assignment.tracks_imports:
             self._import_tracker = ImportTracker()
         self._settler = self._settler_for(self.name, notice=None)
@@ -63,8 +78,7 @@ class RegistrationMixin(Base):
         self._join_pool()
 
     def register_death(self) -> None:
-        """Settles what may be left, which RQ would forget here, and leaves the pool as well."""
-        self._settler.settle_all(f"Worker {self.name} left.")
+        """Leaves the pool as well."""
         super().register_death()
         recovery.leave(self.connection, self._link.assignment.pool, self.name)
 
@@ -104,19 +118,15 @@ class RegistrationMixin(Base):
         if suspects:
             self._suspects_due = time.monotonic() + recovery.SUSPECT_SECONDS
         for name in lost:
-            settler = self._settler_for(name, self._failure_notice())
-            lost_worker = Recovery(settler, pool, self.queue_names())
+            notice = FailureNotice(self._link.assignment.group, name)
+            lost_worker = Recovery(self._settler_for(name, notice), pool, self.queue_names())
             if lost_worker.lock():
                 logger.warning("worker %s of this pool was lost; recovering its jobs", name)
-                lost_worker.finish(f"Worker {name} was lost with its host.")
-
-    def _failure_notice(self) -> FailureNotice:
-        project: Any = super()  # it is another worker's job: the overrides above must not see it
-        return FailureNotice(
-            self._exc_handlers,
-            lambda job: project.handle_work_horse_killed(job, None, None, None),
-            self.death_penalty_class,
-        )
+                finish = partial(lost_worker.finish, f"Worker {name} was lost with its host.")
+                try:
+                    self._retry_while_unavailable(finish)
+                except ResponseError:  # the lock ends after a while, and somebody tries again
+                    logger.exception("worker %s cannot be recovered now", name)
 
     def until_suspects_are_due(self) -> float:
         """Seconds until suspected workers must be looked at again; infinite when there are none."""
@@ -134,3 +144,31 @@ class RegistrationMixin(Base):
                 pipeline.expire(self.key, self.worker_ttl + 60)
                 pipeline.execute()
             self._join_pool()
+
+    def _retry_while_unavailable(
+        self, write: Callable[[], Outcome], execution: Execution | None = None
+    ) -> Outcome | None:
+        """Repeats a command that must succeed until Redis is back.
+
+        Args:
+            write: sends it, in one transaction.
+            execution: what the transaction settles, or None. When an answer was lost with the
+                connection, it shows whether the transaction was carried out.
+
+        Returns:
+            What ``write`` returns; None when the transaction had been carried out before.
+        """
+        logged = False
+        while True:
+            try:
+                if logged and execution is not None and not self._settler.held.is_open(execution):
+                    return None
+                return write()
+            except UNREACHABLE as error:
+                if not logged:
+                    self.log.error("Worker %s: %s; trying until Redis is back", self.name, error)
+                logged = True
+                if self.is_horse:
+                    processes.pause(REDIS_RETRY)
+                elif not self._link.await_redis():
+                    raise

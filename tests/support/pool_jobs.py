@@ -152,6 +152,10 @@ class KilledOnTheWay(Job):
 class CustomWorker(Worker):
     """A project's own worker class."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.push_exc_handler(handle)
+
     def handle_work_horse_killed(self, job, retpid, ret_val, rusage):
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)
         self.connection.rpush("horse killed", job.id)
@@ -304,3 +308,19 @@ class CountsForks(Worker):
             fcntl.flock(stream, fcntl.LOCK_EX)
             so_far = int.from_bytes(self.forks[:], "little")
             self.forks[:] = (so_far + 1).to_bytes(8, "little")
+
+
+class LosesRedis(Worker):
+    """Loses Redis in its first maintenance."""
+
+    def clean_registries(self):
+        if client().set("lost once", 1, nx=True):
+            raise redis.exceptions.ConnectionError("gone")
+        super().clean_registries()
+
+
+class StoppedWhileRedisGoes(Worker):
+    """Loses Redis when it asks what has become of a job whose horse the user has stopped."""
+
+    def _handle_stopped_job(self, job, queue, execution):
+        raise redis.exceptions.ConnectionError("gone")

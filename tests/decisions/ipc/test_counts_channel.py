@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 
 import pytest
 from hypothesis import given
@@ -143,7 +144,7 @@ def test_what_is_no_record_breaks_the_channel_and_nothing_else(channel, child_ch
 def test_a_line_without_end_breaks_the_channel(channel):
     channel._child_end.setblocking(False)
     broken = False
-    for _ in range(1000):
+    for _ in range(500):
         channel._child_end.send(b"x" * 10_000)
         if channel.receive().broken:
             broken = True
@@ -160,6 +161,28 @@ def test_what_cannot_be_sent_is_an_error_in_words():
         require_sendable(Counts((QueueGroup("high", ("high",), 1, options),)), "RQ_POOL")
     assert str(caught.value).startswith("RQ_POOL: the counts cannot be sent to the manager: ")
     assert str(caught.value).endswith("Give classes by their dotted paths.")
+
+
+def test_counts_that_are_too_large_to_be_sent_are_an_error_in_words():
+    group = QueueGroup("high" * 1_000_000, ("high",), 1)
+    with pytest.raises(CountsError, match="they are too large"):
+        require_sendable(Counts((group,)), "RQ_POOL")
+
+
+def test_an_error_of_any_length_is_sent_without_its_middle(channel, child_channel):
+    channel._manager_end.setblocking(True)
+    received = Received()
+    thread = threading.Thread(
+        target=child_channel.send, args=[LoadResult(None, error="a" + 1_000_000 * "b" + "c")]
+    )
+    thread.start()
+    while not received.records:
+        received = channel.receive()
+        assert not received.broken
+    thread.join()
+    [result] = received.records
+    assert result.error.startswith("ab")
+    assert result.error.endswith("bc")
 
 
 def test_a_class_that_the_manager_cannot_import_is_an_error_in_words(channel, child_channel):

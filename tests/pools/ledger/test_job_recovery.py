@@ -9,6 +9,7 @@ import psutil
 import pytest
 import redis
 from rq import Callback, Queue, Retry, Worker
+from rq.command import send_stop_job_command
 from rq.job import Dependency, JobStatus
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegistry
 
@@ -201,6 +202,38 @@ def test_the_handler_for_killed_horses_is_called(start_pool, enqueue, valkey, wh
     kill(what, worker, horse)
     eventually(lambda: job.is_failed)
     assert valkey.lrange("horse killed", 0, -1) == [job.id.encode()]
+    # Those that the class has of its own are told where no horse and no worker could settle it.
+    handled = [job.id.encode()] if what == KILL_BOTH else []
+    assert valkey.lrange("handled", 0, -1) == handled
+    assert pool.stop() == 0
+
+
+@pytest.mark.parametrize("interrupted", ["fail", "requeue"])
+def test_a_job_that_the_user_has_stopped_stays_so_though_redis_goes_away_around_it(
+    start_pool, enqueue, valkey, interrupted
+):
+    options = f"workers: 1, interrupted: {interrupted}"
+    pool = start_pool(
+        yaml=f"high: {{{options}, worker_class: pool_jobs.StoppedWhileRedisGoes}}"
+    ).expect_ready(1)
+    job, _, _ = hold(enqueue, valkey, retry=Retry(max=5))
+
+    send_stop_job_command(valkey, job.id)
+    pool.expect("Redis went away around job")
+    eventually(lambda: job.get_status() == JobStatus.STOPPED)
+    other = enqueue("high", "note", "trace")
+    eventually(lambda: other.is_finished)
+    assert valkey.llen("gate:running") == 1
+    eventually(lambda: assert_nothing_left(valkey) is None)
+    assert pool.stop() == 0
+
+
+def test_a_worker_that_loses_redis_in_its_first_maintenance_stays(start_pool, enqueue, valkey):
+    pool = start_pool(yaml="high: {workers: 1, worker_class: pool_jobs.LosesRedis}").expect_ready(1)
+    pool.expect("WARNING Worker .*: maintenance: gone")
+    job = enqueue("high", "note", "trace")
+    eventually(lambda: job.is_finished)
+    assert len(pool.found("forked")) == 1
     assert pool.stop() == 0
 
 

@@ -204,7 +204,7 @@ def test_what_is_no_message_closes_its_connection_and_nothing_else(start, enqueu
         b'{"workers": {"high": "all"}}\n',
         b'{"workers": null}\n',
         b'{"worker": {}}\n',
-        b"x" * 2**21,
+        b"x" * 2**23,
         b'{"workers": {"high": 0}}\nno JSON\n',
     ):
         assert closed_after(pool.manager_pid, sent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import redis
+from redis.exceptions import ConnectionError
 from rq import Queue, Retry, Worker
 from rq.executions import Execution
 from rq.job import Dependency, Job, JobStatus
@@ -11,7 +12,6 @@ from rq.registry import FailedJobRegistry, ScheduledJobRegistry, StartedJobRegis
 from rq.serializers import DefaultSerializer
 
 from django_rq_pool.config.options import GroupOptions
-from django_rq_pool.ledger.failure_notice import FailureNotice
 from django_rq_pool.ledger.held import Fetched
 from django_rq_pool.ledger.recovery import Recovery, join, lost_members
 from django_rq_pool.ledger.settle import JobClasses, Settler
@@ -25,7 +25,7 @@ def queue(valkey: redis.Redis) -> Queue:
     return Queue("high", connection=valkey)
 
 
-def settler(valkey: redis.Redis, notice: FailureNotice | None = None, **options: object) -> Settler:
+def settler(valkey: redis.Redis, notice: Notice | None = None, **options: object) -> Settler:
     classes = JobClasses(Job, Queue, DefaultSerializer)
     return Settler(valkey, NAME, GroupOptions(**options), classes, notice)
 
@@ -184,32 +184,43 @@ def test_dependents_of_a_job_that_is_failed_are_enqueued_if_they_allow_it(valkey
     assert never.get_status() == JobStatus.DEFERRED
 
 
-def notice_that_notes(told: list[tuple[str, str]], raises: bool = False) -> FailureNotice:
-    def handler(job: Job, *exc_info: object) -> None:
-        told.append(("handler", job.id))
+class Notice:
+    """Notes who is told, in the place of the project."""
 
-    def horse_killed(job: Job) -> None:
-        told.append(("horse killed", job.id))
-        if raises:
-            raise RuntimeError("the project's own fault")
+    def __init__(self) -> None:
+        self.told: list[tuple[str, bool]] = []
 
-    return FailureNotice([handler], horse_killed, Worker.death_penalty_class)
+    def send(self, job: Job) -> None:
+        self.told.append((job.id, job.ended_at is not None))
 
 
-def test_a_failure_is_told_to_the_project_and_a_retry_too(valkey, queue):
-    told: list[tuple[str, str]] = []
+def test_the_project_is_told_of_a_failure_once_though_the_record_is_repeated(
+    valkey, queue, monkeypatch
+):
+    notice = Notice()
     job = queue.enqueue("jobs.some")
     begin(valkey, queue, job)
-    settler(valkey, notice_that_notes(told)).settle_all(CAUSE)
-    assert told == [("horse killed", job.id), ("handler", job.id)]
-
-
-def test_what_the_project_raises_does_not_keep_a_job_from_being_settled(valkey, queue, caplog):
-    job = queue.enqueue("jobs.some")
-    begin(valkey, queue, job)
-    settler(valkey, notice_that_notes([], raises=True)).settle_all(CAUSE)
+    again = settler(valkey, notice)
+    with monkeypatch.context() as patch:
+        patch.setattr(again, "_record_failure", unreachable)
+        for _ in range(2):
+            with pytest.raises(ConnectionError):
+                again.settle_all(CAUSE)
+    again.settle_all(CAUSE)
+    assert notice.told == [(job.id, True)]
     assert job.get_status() == JobStatus.FAILED
-    assert "the project's own fault" in caplog.text
+
+
+def unreachable(*arguments: object) -> None:
+    raise ConnectionError("no answer")
+
+
+def test_a_job_that_is_requeued_has_not_failed_and_nobody_is_told(valkey, queue):
+    notice = Notice()
+    job = queue.enqueue("jobs.some")
+    begin(valkey, queue, job)
+    settler(valkey, notice, interrupted="requeue").settle_all(CAUSE)
+    assert notice.told == []
 
 
 def test_a_job_whose_data_cannot_be_read_is_among_the_failed_ones(valkey, queue):
