@@ -82,7 +82,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 received: "list[int]" = []
-"""Signals that ask this process to end. They are heeded where it waits: an exception out of
+"""Signals that ask this process to end. They are handled where it waits: an exception out of
 nowhere might come between the start of the pool and the note of its number."""
 
 
@@ -122,7 +122,7 @@ def demonstrate(environment: "str | None") -> None:
 
 def manage(*arguments: str) -> None:
     """Runs a command of the project to its end."""
-    # In a session of its own it does not have the Ctrl-C that is heeded here.
+    # In a session of its own it does not have the Ctrl-C that is handled here.
     status = subprocess.call([*MANAGE, *arguments], start_new_session=True)
     if received:
         raise Interrupted

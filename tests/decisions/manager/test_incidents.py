@@ -1,4 +1,4 @@
-"""Each cause is told in full once."""
+"""Each cause is logged in full once."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def found_by(process: Conversation) -> list[int]:
     return [int(pid) for pid in process.say().hear().strip("[]").split(",") if pid]
 
 
-# Finding
+# Finding older pools
 
 
 def test_the_older_managers_of_the_pool_are_found_the_oldest_first(talk, tmp_path):
