@@ -35,12 +35,23 @@ if "SHOP_CACHE" in os.environ:
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379/0")
 OTHER_REDIS_URL = os.environ.get("OTHER_REDIS_URL", "redis://localhost:6380/0")
+REDIS = {"URL": REDIS_URL}
+if "REDIS_SENTINELS" in os.environ:  # host:port, separated by commas
+    addresses = [address.rpartition(":") for address in os.environ["REDIS_SENTINELS"].split(",")]
+    REDIS = {
+        "SENTINELS": [(host, int(port)) for host, _, port in addresses],
+        "MASTER_NAME": "shop",
+        "DB": 0,
+    }
+elif "REDIS_ADDRESS" in os.environ:  # host:port; redis-py then repeats what fails, as from no URL
+    host, _, port = os.environ["REDIS_ADDRESS"].rpartition(":")
+    REDIS = {"HOST": host, "PORT": int(port), "DB": 0}
 RQ_QUEUES = {
-    "high": {"URL": REDIS_URL},
-    "default": {"URL": REDIS_URL},
-    "low": {"URL": REDIS_URL, "DEFAULT_TIMEOUT": 600},
-    "foo": {"URL": REDIS_URL},
-    "bar": {"URL": REDIS_URL},
-    "baz": {"URL": REDIS_URL},
+    "high": REDIS,
+    "default": REDIS,
+    "low": {**REDIS, "DEFAULT_TIMEOUT": 600},
+    "foo": REDIS,
+    "bar": REDIS,
+    "baz": REDIS,
     "elsewhere": {"URL": OTHER_REDIS_URL},
 }
