@@ -24,7 +24,7 @@ from rq.worker_registration import WORKERS_BY_QUEUE_KEY
 from ..config import settings
 from ..config.groups import QueueGroup
 from ..config.options import Bounds
-from ..config.redis_clients import probe
+from ..config.redis_clients import client
 from ..ipc.counts_records import GroupStats
 from .demand import Observation
 from .peers import Peer
@@ -326,7 +326,7 @@ def _moment(field: bytes | str | None) -> float | None:
 
 
 def _measuring_client(group: QueueGroup) -> Redis:
-    """A client of a group's server without retries and with a short timeout."""
-    redis = probe(group)
+    """A client of a group's server with a short timeout."""
+    redis = client(group)
     redis.connection_pool.connection_kwargs["socket_timeout"] = ANSWER_LIMIT
     return redis

@@ -32,9 +32,10 @@ class Event(str, Enum):
     BOOT_FAILED = "boot failed"
     """The worker leaves before it was ready; the text is the traceback."""
     REDIS_LOST = "redis lost"
-    """The worker cannot reach Redis and keeps trying; the text is the error."""
+    """The worker cannot reach Redis, or Redis refuses to write. It keeps trying; the text is the
+    error."""
     REDIS_BACK = "redis back"
-    """The worker reaches Redis again."""
+    """Redis accepts writes of the worker again."""
     IMPORTED = "imported"
     """A job of the worker had to import modules; the text is their names, with spaces between."""
 

@@ -27,7 +27,12 @@ from django_rq_pool.system import sd_notify
 
 PACKAGE = Path(django_rq_pool.__file__).resolve().parent
 
-KEY_PLACES = ("ledger/*.py", "worker/*.py", "autoscaling/metrics.py")
+KEY_PLACES = (
+    "ledger/*.py",
+    "worker/*.py",
+    "autoscaling/metrics.py",
+    "config/redis_clients.py",
+)
 """Where the constants of Redis keys stand, below the package."""
 
 OURS = ":pool:"

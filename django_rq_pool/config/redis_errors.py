@@ -1,0 +1,101 @@
+"""Redis errors: which of them say that the server cannot be written to now, but may be later.
+
+Rule of the room: it judges and does nothing. Whatever waits for Redis catches `UNREACHABLE`. The
+pool's clients raise `Refused`, which is one of these, for an error reply that asks to wait as well.
+"""
+
+from __future__ import annotations
+
+import re
+
+from redis.exceptions import (
+    ClusterDownError,
+    ConnectionError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+    TimeoutError,
+    TryAgainError,
+)
+
+UNREACHABLE = (ConnectionError, TimeoutError)
+"""The exceptions for a server that cannot be reached, or that refuses to write for now."""
+
+_DEMOTED = ("READONLY", "UNBLOCKED")
+"""Codes of replies from a server that is a replica, or has just become one."""
+
+_CODES = (
+    *_DEMOTED,
+    "OOM",
+    "NOREPLICAS",
+    "MISCONF",
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+)
+"""Codes of replies that time or an administrator ends. Others, such as NOPERM or WRONGTYPE, say
+that a command can never work."""
+
+_LOST_CODES = (
+    (ReadOnlyError, "READONLY"),
+    (OutOfMemoryError, "OOM"),
+    (MasterDownError, "MASTERDOWN"),
+    (ClusterDownError, "CLUSTERDOWN"),
+    (TryAgainError, "TRYAGAIN"),
+)
+"""What redis-py cuts off the text of a reply for which it has a class."""
+
+_REFUSAL = re.compile(
+    # Redis 6.2: ERR Error running script (call to f_…): @user_script:1: @user_script: 1: -OOM …
+    r"(?:Error running script .*?: -|"
+    # EXEC itself is refused: EXECABORT Transaction discarded because of: OOM …
+    r"Transaction discarded because of: )?"
+    rf"((?:{'|'.join(_CODES)}) .*)",
+    re.DOTALL,
+)
+
+
+class Refused(ConnectionError):
+    """The server answers, but refuses to write for now.
+
+    It is a ``ConnectionError``, because RQ and the pool wait when they get one. Its text is the
+    server's own. The error reply is its cause.
+    """
+
+    @property
+    def demoted(self) -> bool:
+        """Whether the server is a replica. The one to write to may then be at the same address, and
+        only new connections reach it."""
+        return str(self).startswith(_DEMOTED)
+
+
+def refused(error: ResponseError) -> Refused | None:
+    """The exception to raise instead of an error reply that asks to wait.
+
+    Args:
+        error: the reply, as redis-py raises it.
+
+    Returns:
+        The exception, to be raised from ``error``. None if waiting does not help.
+    """
+    text = str(error).rpartition(" of pipeline caused error: ")[2]
+    for known, code in _LOST_CODES:
+        if isinstance(error, known) and not text.startswith(code):
+            text = f"{code} {text}"
+            break
+    found = _REFUSAL.match(text)
+    return None if found is None else Refused(found[1])
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Whether an error says that the server cannot be reached or refuses to write for now.
+
+    Args:
+        error: any exception, also one of a client that is not the pool's.
+    """
+    if isinstance(error, UNREACHABLE):
+        return True
+    return isinstance(error, ResponseError) and refused(error) is not None
