@@ -7,7 +7,9 @@ those that the manager had open are reopened. Django opens all others when they 
 from __future__ import annotations
 
 import logging
+import select
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from django.core.cache import caches
@@ -78,15 +80,56 @@ def _close(what: str, close: Callable[[], object]) -> None:
 
 
 def renew_connections() -> None:
-    """Does between two jobs of one process what Django does between two requests.
+    """Does between two jobs of one process what Django does between two requests, and more.
 
     It closes database connections that are broken or older than ``CONN_MAX_AGE``, and calls
     ``close()`` of each cache. Otherwise every job after a restart of the database would fail.
+
+    Django takes a connection for broken when an error has occurred on it: one job fails for each
+    connection, and each of a pool is one. Here a connection that the server has closed is found
+    without an error, and without a question to the server, because it is readable.
     """
     for connection in connections.all(initialized_only=True):
+        if _is_readable(connection.connection):
+            connection.errors_occurred = True  # so that Django tries it
         _close(f"database {connection.alias!r}", connection.close_if_unusable_or_obsolete)
+        _close(f"the pool of database {connection.alias!r}", partial(_renew_pool, connection))
     for cache in caches.all(initialized_only=True):
         _close("cache", cache.close)
+
+
+def _renew_pool(connection: Any) -> None:
+    """Replaces what is broken in psycopg's pool of a database.
+
+    Oracle's needs no help: it looks in the same way whether a connection is readable, before it
+    gives it out (python-oracledb), or asks the server (Oracle's client library).
+    """
+    pool = getattr(connection, "_connection_pools", {}).get(connection.alias)
+    if pool is None:
+        return
+    if pool.get_stats().get("connections_errors"):
+        # It waits longer and longer between two attempts. A new one begins at once.
+        connection.close_pool()
+    elif any(_is_readable(each) for each in list(getattr(pool, "_pool", ()))):
+        pool.check()
+
+
+def _is_readable(connection: Any) -> bool:
+    """Whether an idle connection to a server has something to read: the server has closed it, or
+    has sent what nobody asked for. It is a system call and no question to the server.
+
+    Args:
+        connection: the driver's, or None. One that has no descriptor is never readable.
+    """
+    try:
+        descriptor = connection.fileno()
+    except AttributeError:
+        return False
+    except Exception:  # the driver's own: it is closed
+        return True
+    poll = select.poll()  # unlike select, it allows descriptors above 1023
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 class ManagerConnections:

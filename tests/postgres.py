@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pwd
@@ -9,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,8 +70,12 @@ class Postgres:
         self._run(
             "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"
         )
+        self._launch()
+
+    def _launch(self) -> None:
+        data = self.folder / "data"
         options = (f"--{name}={value}" for name, value in OPTIONS.items())
-        with self.log.open("wb") as log:
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     str(self._installed / "bin" / "postgres"),
@@ -116,9 +122,21 @@ class Postgres:
             cursor = connection.execute(sql)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description else []
 
-    def stop(self) -> None:
-        """Ends the server, if it was started, and removes its folder."""
+    @contextlib.contextmanager
+    def restarted(self) -> Iterator[None]:
+        """Ends the server and starts it again; inside of the block it is away."""
+        self._end()
+        try:
+            yield
+        finally:
+            self._launch()
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.send_signal(signal.SIGINT)  # fast: it ends its sessions
             self._process.wait(DEADLINE)
+
+    def stop(self) -> None:
+        """Ends the server, if it was started, and removes its folder."""
+        self._end()
         shutil.rmtree(self.folder)

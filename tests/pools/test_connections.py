@@ -21,38 +21,6 @@ linux = pytest.mark.skipif(not Path("/proc/net/unix").exists(), reason="needs Li
 
 DATABASES = ("sqlite", "postgresql", "postgresql with a pool")
 
-HOOKS = """
-from django.core.cache import cache
-from django.db import connection
-from django_rq_pool import hooks
-from shop.models import Order
-import pool_jobs
-"""
-
-
-@pytest.fixture
-def start_shop(start_with, pool_environment, other_server, tmp_path):
-    """Starts a pool with a database, a cache on the other server, and an app's hooks."""
-
-    def start(database, *arguments, rqpool="", settings="", env=None, **options):
-        (tmp_path / "shelf").mkdir()
-        return start_with(
-            f"INSTALLED_APPS = [*INSTALLED_APPS, 'shelf']\n{settings}",
-            *arguments,
-            modules={"shelf/__init__": "", "shelf/rqpool": HOOKS + rqpool},
-            env={**database, "SHOP_CACHE": other_server.connection_url, **(env or {})},
-            **options,
-        )
-
-    return start
-
-
-@pytest.fixture
-def postgres_folder(postgres) -> dict[str, str]:
-    """The environment variables that choose PostgreSQL, its table empty."""
-    postgres.execute("TRUNCATE shop_order")
-    return {"SHOP_POSTGRES": str(postgres.folder)}
-
 
 @pytest.fixture(params=DATABASES)
 def database(request, pool_environment) -> dict[str, str]:
@@ -231,6 +199,21 @@ def test_no_socket_but_the_pair_of_the_reports_is_held_by_two_processes(
     assert not pool.found(ERRORS)
 
 
+@linux
+def test_a_scheduler_process_shares_no_socket_with_its_worker(start_shop, database, valkey):
+    yaml = "high: {workers: 1, with_scheduler: true}"
+    pool = start_shop(database, rqpool=ASK, yaml=yaml).expect_ready(1)
+    eventually(lambda: valkey.keys("rq:scheduler:*"))  # it has closed what it had inherited
+
+    def all_there() -> Sockets:
+        sockets = Sockets(pool)
+        assert Counter(sockets.kinds.values()) == {"manager": 1, "waiting": 2}
+        return sockets
+
+    assert eventually(all_there).shared() == {}
+    assert not pool.found(ERRORS)
+
+
 # Reopening
 
 TELL = """
@@ -304,42 +287,3 @@ def tell(worker):
     job = enqueue("high", "trade", 1)
     eventually(lambda: job.is_finished)
     assert pool.stop() == 0
-
-
-# A worker that runs its jobs itself
-
-
-@pytest.mark.parametrize(
-    ("variables", "connections"),
-    [
-        ({}, 0),  # Django's default: a connection for each job, as for each request
-        ({"SHOP_CONN_MAX_AGE": "600"}, 1),
-        ({"SHOP_POSTGRES_POOL": "1"}, 4),
-    ],
-    ids=["default", "persistent", "pool"],
-)
-def test_a_restart_of_the_database_costs_no_more_jobs_than_a_worker_had_connections(
-    start_shop, postgres, postgres_folder, enqueue, variables, connections
-):
-    yaml = "high: {workers: 1, worker_class: rq.SimpleWorker}"
-    pool = start_shop({**postgres_folder, **variables}, yaml=yaml).expect_ready(1)
-    first = enqueue("high", "backend")
-    eventually(lambda: first.is_finished)
-    postgres.execute(
-        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-        " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    )
-    later = [enqueue("high", "backend") for _ in range(connections + 2)]
-    eventually(lambda: all(job.is_finished or job.is_failed for job in later))
-    assert sum(job.is_failed for job in later) <= connections
-    assert later[-1].is_finished
-    assert later[-1].return_value() != first.return_value()
-    assert pool.stop() == 0
-
-
-def test_a_persistent_connection_lives_on_from_job_to_job(start_shop, postgres_folder, enqueue):
-    yaml = "high: {workers: 1, worker_class: rq.SimpleWorker}"
-    start_shop({**postgres_folder, "SHOP_CONN_MAX_AGE": "600"}, yaml=yaml).expect_ready(1)
-    jobs = [enqueue("high", "backend") for _ in range(3)]
-    eventually(lambda: all(job.is_finished for job in jobs))
-    assert len({job.return_value() for job in jobs}) == 1
