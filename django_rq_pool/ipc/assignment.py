@@ -63,12 +63,16 @@ class DeadWorker:
         cause: how the worker ended, as a sentence for the records of its jobs.
         ready: whether it had been ready. One that had not has no job, and perhaps a class that
             cannot be built.
+        token: with it, each recovery process of the worker holds the same lock.
+        failures: how many recovery processes of the worker have failed.
     """
 
     assignment: Assignment
     horse_pid: int
     cause: str
     ready: bool
+    token: str
+    failures: int = 0
 
 
 RunWorker = Callable[[Assignment], int]

@@ -15,10 +15,11 @@ from collections import deque
 _JOB = struct.Struct("=iH90s")
 """Pid of the horse (0: none), length of the job's id in bytes (0: idle), the id. RQ's own ids have
 36 bytes."""
-_PAUSED = struct.Struct("=?")
+_FLAG = struct.Struct("=?")
 _DONE = struct.Struct("=Qd")
 """Number of jobs that have ended, and the seconds that they ran, all together."""
 _PAUSED_AT = _JOB.size
+_LEFT_AT = _PAUSED_AT + _FLAG.size
 _DONE_AT = 104
 _SIZE = 128
 _SLAB = mmap.PAGESIZE
@@ -54,7 +55,11 @@ class Slot:
 
     def pause(self, paused: bool) -> None:
         """Notes that the worker takes no job, or takes jobs again."""
-        _PAUSED.pack_into(self._slab, self._offset + _PAUSED_AT, paused)
+        _FLAG.pack_into(self._slab, self._offset + _PAUSED_AT, paused)
+
+    def leave(self) -> None:
+        """Notes that the worker has left nothing behind in Redis."""
+        _FLAG.pack_into(self._slab, self._offset + _LEFT_AT, True)
 
     def clear(self) -> None:
         """Empties the slot for a new worker."""
@@ -77,7 +82,13 @@ class Slot:
     @property
     def paused(self) -> bool:
         """Whether the worker takes no job until CONT."""
-        return bool(_PAUSED.unpack_from(self._slab, self._offset + _PAUSED_AT)[0])
+        return bool(_FLAG.unpack_from(self._slab, self._offset + _PAUSED_AT)[0])
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the worker has left nothing behind in Redis. An exit status cannot tell: the
+        process may be ended with any status by a job that runs in it."""
+        return bool(_FLAG.unpack_from(self._slab, self._offset + _LEFT_AT)[0])
 
     @property
     def done(self) -> tuple[int, float]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import secrets
 import signal
 from collections.abc import Iterable
 from dataclasses import replace
@@ -19,7 +20,8 @@ from ..ipc.assignment import Assignment, DeadWorker
 from ..ipc.counts_records import GroupStats, WorkerStats
 from ..planning.backoff import QUICK, Backoff
 from ..planning.plan import Action, KillHorse, Recover, StopRecovery, StopWorker
-from ..planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord
+from ..planning.recoveries import RecoveryProcess, UnrecoveredWorker
+from ..planning.roster import Orphan, Roster, Stop, WorkerRecord
 from ..system import processes
 from .spawner import Spawner
 
@@ -27,9 +29,6 @@ logger = logging.getLogger("django_rq_pool")
 
 _HOW = {Stop.GRACEFUL: signal.SIGQUIT, Stop.IMMEDIATE: signal.SIGINT, Stop.KILL: signal.SIGKILL}
 """The signal for each stage; never TERM, because the user may change what it means."""
-
-_RECOVERY_RETRY = 1.0
-"""Seconds until the fork of a recovery process is tried again."""
 
 
 class Children:
@@ -51,7 +50,7 @@ class Children:
         self._burst = burst
         self._adopts_orphans = processes.adopt_orphans()
         self._assignments: dict[int, Assignment] = {}
-        self._dead_workers: dict[int, DeadWorker] = {}
+        self._dead_workers: dict[str, DeadWorker] = {}
         self._done_before: dict[str, tuple[int, float]] = {}
 
     def assignments(self) -> dict[int, Assignment]:
@@ -125,7 +124,7 @@ class Children:
         if isinstance(action, StopWorker):
             self._ask(action.pid, action.stop)
         elif isinstance(action, Recover):
-            self._recover(action.pid)
+            self._recover(action.name)
         elif isinstance(action, StopRecovery):
             self._stop_recovery(action.pid, action.stop)
         elif isinstance(action, KillHorse):
@@ -152,27 +151,38 @@ class Children:
             processes.signal_process_group(pid, signal.SIGKILL)
         processes.send(pid, _HOW[stop])
 
-    def _recover(self, pid: int) -> None:
-        dead_worker = self._dead_workers[pid]
+    def _recover(self, name: str) -> None:
+        dead, dead_worker = self.roster.unrecovered[name], self._dead_workers[name]
+        # The pid of a horse that has ended may be another process's by now.
+        guards = dead_worker.horse_pid if dead_worker.horse_pid in self.roster.orphans else 0
         try:
-            recovery = self._spawner.fork_recovery(dead_worker)
+            pid = self._spawner.fork_recovery(
+                replace(dead_worker, horse_pid=guards, failures=dead.failures)
+            )
         except OSError as error:
-            logger.warning("cannot fork a recovery process: %s", error)
-            self.roster.unrecovered[pid] = processes.monotonic() + _RECOVERY_RETRY
+            now = processes.monotonic()
+            self._recover_later(dead.failed(now, random.random()), f"cannot fork: {error}")
             return
-        del self._dead_workers[pid], self.roster.unrecovered[pid]
-        self.roster.recoveries[recovery] = RecoveryProcess(
-            recovery, dead_worker.assignment.name, guards=dead_worker.horse_pid
-        )
+        del self.roster.unrecovered[name]
+        self.roster.recoveries[pid] = RecoveryProcess(pid, name, dead.failures, guards)
+
+    def _recover_later(self, dead: UnrecoveredWorker, why: str) -> None:
+        self.roster.unrecovered[dead.name] = dead
+        wait = dead.not_before - dead.failed_at
+        logger.warning("recovery of worker %s failed: %s; next try in %.1f s", dead.name, why, wait)
 
     def _stop_recovery(self, pid: int, stop: Stop) -> None:
-        recovery = self.roster.recoveries[pid]
-        if stop is Stop.KILL:
-            logger.warning("worker %s is not recovered; the next pool does it", recovery.name)
         self.roster.recoveries[pid] = replace(
-            recovery, asked_at=processes.monotonic(), killed=stop is Stop.KILL
+            self.roster.recoveries[pid],
+            asked_at=processes.monotonic(),
+            killed=stop is Stop.KILL,
         )
         processes.send(pid, _HOW[stop])
+
+    def log_unrecovered(self) -> None:
+        """Logs, before the manager leaves, which workers nobody has recovered."""
+        for name in self.roster.unrecovered:
+            _log_unrecovered(name)
 
     # Deaths
 
@@ -187,20 +197,33 @@ class Children:
         if orphan is not None:
             _log_orphan_end(orphan, str(death))
         recovery = self.roster.recoveries.pop(death.pid, None)
-        if recovery is not None and not self._adopts_orphans:
-            guarded = self.roster.release_orphan(recovery.guards)
-            if guarded is not None:
-                _log_orphan_end(guarded, "ended")
+        if recovery is not None:
+            self._on_recovery_exit(recovery, death)
         record = self.roster.remove(death.pid)
         if record is not None:
             self._on_worker_exit(record, death)
+
+    def _on_recovery_exit(self, recovery: RecoveryProcess, death: processes.Death) -> None:
+        now = processes.monotonic()
+        dead = None if death.clean else recovery.failed(now, random.random())
+        if dead is not None:
+            self._recover_later(dead, str(death))
+        else:
+            del self._dead_workers[recovery.name]
+            if not death.clean:
+                _log_unrecovered(recovery.name)
+        if not self._adopts_orphans and (dead is None or not self._is_alive(recovery.guards)):
+            guarded = self.roster.release_orphan(recovery.guards)
+            if guarded is not None:
+                _log_orphan_end(guarded, "ended")
 
     def _on_worker_exit(self, record: WorkerRecord, death: processes.Death) -> None:
         now = processes.monotonic()
         assignment = self._assignments.pop(death.pid)
         slot = assignment.slot
+        left = death.clean and slot.has_left
         logger.log(
-            logging.INFO if death.clean or record.stop is not None else logging.WARNING,
+            logging.INFO if left or record.stop is not None else logging.WARNING,
             "worker %d of %s reaped: %s after %.1f s%s",
             record.pid,
             record.group,
@@ -213,15 +236,19 @@ class Children:
             horse_pid = 0
         if horse_pid:
             self.roster.adopt(Orphan(horse_pid, record.group, slot.job_id))
-        if not death.clean:
-            self._dead_workers[death.pid] = DeadWorker(
-                assignment, horse_pid, _cause(record, death), ready=record.ready_at is not None
+        if not left:
+            self._dead_workers[record.name] = DeadWorker(
+                assignment,
+                horse_pid,
+                _cause(record, death, busy=slot.busy),
+                ready=record.ready_at is not None,
+                token=secrets.token_hex(8),
             )
-            self.roster.unrecovered[death.pid] = now
+            self.roster.unrecovered[record.name] = UnrecoveredWorker(record.name)
         ended, seconds = self._done_before.get(record.group, (0, 0.0))
         self._done_before[record.group] = (ended + slot.done[0], seconds + slot.done[1])
         self._spawner.forget(assignment)
-        self._update_backoff(record, death, now)
+        self._update_backoff(record, death, now, left=left)
 
     def _is_alive(self, horse_pid: int) -> bool:
         """Whether the work horse of a dead worker is still alive. Where the manager adopts orphans,
@@ -230,17 +257,20 @@ class Children:
             return processes.is_our_child(horse_pid)
         return processes.exists(horse_pid)
 
-    def _update_backoff(self, record: WorkerRecord, death: processes.Death, now: float) -> None:
-        """Decides whether a death delays the group's next fork."""
+    def _update_backoff(
+        self, record: WorkerRecord, death: processes.Death, now: float, *, left: bool
+    ) -> None:
+        """Decides whether a death delays the group's next fork. A worker that has ``left`` has not
+        crashed."""
         if record.stop is not None:
             return
         backoff = self._backoff(record.group)
         if record.ready_at is None:
             backoff = backoff.boot_failed(record.forked_at, now, random.random())
             _log_delay(record.group, str(death), backoff.not_before - now)
-        elif death.clean or now - record.ready_at >= QUICK:
+        elif left or now - record.ready_at >= QUICK:
             backoff = backoff.ended_well()
-            if death.clean and self._burst:
+            if left and self._burst:
                 self.roster.finished[record.group] += 1
         elif death.signum != signal.SIGKILL:
             # SIGKILL comes from an operator or from the kernel when memory is short: it is no sign
@@ -258,6 +288,10 @@ def _log_delay(group: str, reason: str, delay: float) -> None:
     logger.warning("group %s: %s; next fork in %.1f s", group, reason, delay)
 
 
+def _log_unrecovered(name: str) -> None:
+    logger.warning("worker %s is not recovered; the next pool does it", name)
+
+
 def _log_orphan_end(orphan: Orphan, how: str) -> None:
     logger.info(
         "horse %d of %s, which outlived its worker, reaped: %s, job %s",
@@ -268,10 +302,11 @@ def _log_orphan_end(orphan: Orphan, how: str) -> None:
     )
 
 
-def _cause(record: WorkerRecord, death: processes.Death) -> str:
+def _cause(record: WorkerRecord, death: processes.Death, *, busy: bool) -> str:
     """How a worker ended, as a sentence for the records of its jobs."""
     if record.stop is Stop.KILL:
         return f"Worker {record.name} was killed by its pool: it did not stop in time."
-    if death.signum is None:
-        return f"Worker {record.name} ended unexpectedly with {death}."
-    return f"Worker {record.name} was ended by {death}, which its pool did not send."
+    if death.signum is not None:
+        return f"Worker {record.name} was ended by {death}, which its pool did not send."
+    meanwhile = " while it ran a job; perhaps the job ended the process" if busy else ""
+    return f"Worker {record.name} ended unexpectedly with {death}{meanwhile}."

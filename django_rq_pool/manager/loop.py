@@ -91,6 +91,7 @@ class Manager:
             self._counts_watcher.end()
             self._outgoing.close()
             self._spawner.close()
+        self._children.log_unrecovered()
         self._status.conclude()
         logger.info("manager %d of pool %s finished", os.getpid(), self.name)
         return self._exit_status

@@ -72,6 +72,11 @@ def status_report(
         lines.append(f"  horse {orphan.pid} of {orphan.group} outlives its worker: {orphan.job_id}")
     for recovery in roster.recoveries.values():
         lines.append(f"  recovery process {recovery.pid} for {recovery.name}")
+    for dead in roster.unrecovered.values():
+        lines.append(
+            f"  worker {dead.name} is dead and not recovered, {dead.failures} tries have failed, "
+            f"next in {max(0.0, dead.not_before - now):.1f} s"
+        )
     return lines
 
 

@@ -57,7 +57,7 @@ class Backoff:
         if forked_at < self.failed_at:
             return self
         failures = self.boot_failures + 1
-        until = now + _delay(failures, chance)
+        until = now + delay(failures, chance)
         return replace(self, boot_failures=failures, failed_at=now, not_before=until)
 
     def became_ready(self) -> Backoff:
@@ -79,7 +79,7 @@ class Backoff:
             return self
         deaths = self.quick_deaths + 1
         beyond = deaths - FREE_QUICK_DEATHS
-        until = now + _delay(beyond, chance) if beyond > 0 else self.not_before
+        until = now + delay(beyond, chance) if beyond > 0 else self.not_before
         return replace(self, quick_deaths=deaths, failed_at=now, not_before=until)
 
     def ended_well(self) -> Backoff:
@@ -87,7 +87,20 @@ class Backoff:
         return replace(self, quick_deaths=0)
 
 
-def _delay(failures: int, chance: float) -> float:
+def delay(
+    failures: int, chance: float, *, first: float = FIRST_DELAY, growth: float = 2.0
+) -> float:
+    """How long to wait after some failures in a row.
+
+    Args:
+        failures: how many, at least 1.
+        chance: a random number from 0 to 1, for the jitter.
+        first: seconds to wait after the first one.
+        growth: how many times as long each further failure makes the wait.
+
+    Returns:
+        Seconds, at most `LONGEST_DELAY` and the jitter.
+    """
     # The exponent is limited, so that months of failures do not overflow a float.
-    delay = min(FIRST_DELAY * 2.0 ** min(failures - 1, 16), LONGEST_DELAY)
-    return delay * (1 - JITTER + 2 * JITTER * chance)
+    seconds = min(first * growth ** min(failures - 1, 99), LONGEST_DELAY)
+    return seconds * (1 - JITTER + 2 * JITTER * chance)

@@ -99,10 +99,10 @@ class Recover:
     """Fork a recovery process for a dead worker.
 
     Attributes:
-        pid: the pid that the worker had.
+        name: the worker's name in Redis.
     """
 
-    pid: int
+    name: str
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,9 @@ def make_plan(
         plan_options: options of the pool.
     """
     planner = _Planner(roster, backoffs, busy, now, plan_options)
-    planner.recover_dead()
+    # A pool that waits for its workers has time for recoveries that fail.
+    leaves = phase in STOPS and not (phase is Phase.QUITTING and len(roster))
+    planner.recover_dead(last_try=leaves)
     wanting = False
     if phase is Phase.RUNNING:
         for want in wanted:
@@ -173,7 +175,7 @@ def make_plan(
         ]
     else:
         planner.stop(roster.workers(), Stop.GRACEFUL)
-    if phase in STOPS:
+    if leaves:
         planner.stop_recoveries(kill=phase is Phase.TERMINATING)
     may_end = phase in STOPS or (phase is Phase.RUNNING and plan_options.burst and not wanting)
     return planner.plan(finished=phase is Phase.LEAVING or (may_end and roster.is_empty()))
@@ -246,15 +248,17 @@ class _Planner:
     def idle(self, records: list[WorkerRecord]) -> list[WorkerRecord]:
         return [each for each in records if each.pid not in self.busy]
 
-    def recover_dead(self) -> None:
+    def recover_dead(self, *, last_try: bool) -> None:
         """Forks recovery processes for dead workers, in every phase."""
         at_work = sum(recovery.guards == 0 for recovery in self.roster.recoveries.values())
         free = max(0, RECOVERIES_AT_ONCE - at_work)
-        for pid, not_before in list(self.roster.unrecovered.items())[:free]:
-            if self.now >= not_before:
-                self.actions.append(Recover(pid))
-            else:
-                self.wake_at(not_before)
+        for dead in self.roster.unrecovered.values():
+            due = dead.due(last_try=last_try)
+            if self.now < due:
+                self.wake_at(due)
+            elif free:
+                free -= 1
+                self.actions.append(Recover(dead.name))
 
     def stop_recoveries(self, kill: bool) -> None:
         """Asks recovery processes to give up if Redis cannot be reached.

@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from .recoveries import RecoveryProcess, UnrecoveredWorker
+
 
 class Stop(IntEnum):
     """How a worker is asked to stop. Each member is harder than the one before."""
@@ -65,34 +67,12 @@ class Orphan:
     ended: bool = False
 
 
-@dataclass(frozen=True)
-class RecoveryProcess:
-    """A process that settles the job of a dead worker.
-
-    Attributes:
-        pid: its process id.
-        name: the name of the dead worker in Redis.
-        guards: the pid of the orphaned work horse that it waits for, or 0. It waits until the job
-            ends.
-        asked_at: when it was asked to give up if Redis cannot be reached, in monotonic seconds; or
-            None.
-        killed: whether the manager has killed it.
-    """
-
-    pid: int
-    name: str
-    guards: int = 0
-    asked_at: float | None = None
-    killed: bool = False
-
-
 class Roster:
     """Every live worker, orphaned work horse and recovery process, by pid.
 
     Attributes:
         orphans: work horses whose worker is dead, by pid.
-        unrecovered: pids of dead workers that have no recovery process yet, each with the earliest
-            time to fork one, in monotonic seconds.
+        unrecovered: dead workers that have no recovery process now, by their name in Redis.
         recoveries: recovery processes, by pid.
         finished: how many workers of each group have finished in burst mode.
         forked_at: when the latest worker was forked, in monotonic seconds.
@@ -101,7 +81,7 @@ class Roster:
     def __init__(self) -> None:
         self._workers: dict[int, WorkerRecord] = {}
         self.orphans: dict[int, Orphan] = {}
-        self.unrecovered: dict[int, float] = {}
+        self.unrecovered: dict[str, UnrecoveredWorker] = {}
         self.recoveries: dict[int, RecoveryProcess] = {}
         self.finished: Counter[str] = Counter()
         self.forked_at = float("-inf")

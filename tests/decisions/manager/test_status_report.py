@@ -7,7 +7,8 @@ import pytest
 from django_rq_pool.manager.status_report import Activity, age, status_report
 from django_rq_pool.planning.backoff import Backoff
 from django_rq_pool.planning.plan import Wanted
-from django_rq_pool.planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.recoveries import RecoveryProcess, UnrecoveredWorker
+from django_rq_pool.planning.roster import Orphan, Roster, Stop, WorkerRecord
 
 NOW = 1000.0
 IDLE = Activity("", paused=False, memory=None)
@@ -81,9 +82,13 @@ def test_who_is_left_of_dead_workers_is_shown():
     roster = Roster()
     roster.adopt(Orphan(7, "high", "j1"))
     roster.recoveries[8] = RecoveryProcess(8, "shop.web1.high.1")
+    roster.unrecovered["a"] = UnrecoveredWorker("a", 2, NOW, NOW + 1.0)
+    roster.unrecovered["b"] = UnrecoveredWorker("b")
     assert status_report("the pool", [], roster, {}, {}, {}, lambda _: (), NOW)[1:] == [
         "  horse 7 of high outlives its worker: j1",
         "  recovery process 8 for shop.web1.high.1",
+        "  worker a is dead and not recovered, 2 tries have failed, next in 1.0 s",
+        "  worker b is dead and not recovered, 0 tries have failed, next in 0.0 s",
     ]
 
 

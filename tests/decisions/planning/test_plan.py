@@ -17,6 +17,7 @@ from django_rq_pool.planning.phases import Phase
 from django_rq_pool.planning.plan import (
     FORKS_PER_TURN,
     IMMEDIATE_STOP_GRACE,
+    RECOVERIES_AT_ONCE,
     Action,
     Fork,
     KillHorse,
@@ -28,7 +29,8 @@ from django_rq_pool.planning.plan import (
     Wanted,
     make_plan,
 )
-from django_rq_pool.planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.recoveries import RETRY_DELAY, RecoveryProcess, UnrecoveredWorker
+from django_rq_pool.planning.roster import Orphan, Roster, Stop, WorkerRecord
 
 NOW = 1000.0
 STOPPING = [Phase.QUITTING, Phase.LEAVING, Phase.TERMINATING]
@@ -80,7 +82,7 @@ def plan(
     busy: tuple[int, ...] = (),
     now: float = NOW,
     burst: bool = False,
-    unrecovered: dict[int, float] | None = None,
+    unrecovered: tuple[UnrecoveredWorker, ...] = (),
     recoveries: tuple[RecoveryProcess, ...] = (),
     grace: float = IMMEDIATE_STOP_GRACE,
     generation: int = 0,
@@ -88,7 +90,7 @@ def plan(
 ) -> Plan:
     roster = roster_of(*records, orphans=orphans)
     roster.finished.update(finished or {})
-    roster.unrecovered.update(unrecovered or {})
+    roster.unrecovered.update({each.name: each for each in unrecovered})
     roster.recoveries.update({each.pid: each for each in recoveries})
     wanted = wanted_of(counts or {}, generation)
     plan_options = PlanOptions(burst, grace, spawn_delay)
@@ -277,14 +279,45 @@ def test_the_grace_of_an_immediate_stop_is_what_the_pool_is_told(grace):
 # Accounting for the dead
 
 
+DEAD = UnrecoveredWorker("dead")
+FAILING = replace(DEAD, failures=50, failed_at=NOW - 0.1, not_before=NOW + 6.0)
+"""A worker whose recovery fails again and again, and has just done so."""
+
+
 @pytest.mark.parametrize("phase", list(Phase))
 def test_a_dead_worker_is_accounted_for_in_every_phase(phase):
-    assert Recover(7) in actions(phase=phase, unrecovered={7: NOW})
+    assert Recover("dead") in actions(phase=phase, unrecovered=(DEAD,))
 
 
-def test_a_recovery_process_that_could_not_be_forked_waits_for_its_time():
-    waiting = plan(unrecovered={7: NOW + 2.0})
-    assert waiting == Plan((), due=NOW + 2.0, finished=False)
+@pytest.mark.parametrize("phase", [Phase.RUNNING, Phase.HOLDING])
+def test_a_recovery_process_that_has_failed_is_replaced_when_its_time_has_come(phase):
+    waiting = plan(phase=phase, unrecovered=(FAILING,))
+    assert waiting == Plan((), due=NOW + 6.0, finished=False)
+    assert actions(phase=phase, unrecovered=(FAILING,), now=NOW + 6.0) == [Recover("dead")]
+
+
+def test_recovery_processes_are_so_many_at_once_and_those_that_have_to_wait_keep_no_place():
+    waiting = [replace(FAILING, name=f"waiting-{number}") for number in range(99)]
+    dead = [UnrecoveredWorker(f"dead-{number}") for number in range(99)]
+    at_work = (RecoveryProcess(60, "a"), RecoveryProcess(61, "b", guards=50))
+    made = plan(unrecovered=(*waiting, *dead), recoveries=at_work)
+    assert made.actions == tuple(Recover(each.name) for each in dead[: RECOVERIES_AT_ONCE - 1])
+    assert made.due == NOW + 6.0
+
+
+def test_a_pool_that_quits_takes_its_time_with_recoveries_while_a_worker_is_left():
+    quitting = {"phase": Phase.QUITTING, "unrecovered": (FAILING,)}
+    recovery = RecoveryProcess(60, "other")
+    made = plan(worker(1, stop=Stop.GRACEFUL), recoveries=(recovery,), **quitting)
+    assert made == Plan((), due=NOW + 6.0, finished=False)
+
+
+@pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
+def test_a_pool_that_leaves_tries_once_more_and_soon(phase):
+    soon = FAILING.failed_at + RETRY_DELAY
+    made = plan(phase=phase, unrecovered=(FAILING,))
+    assert made == Plan((), due=soon, finished=False)
+    assert actions(phase=phase, unrecovered=(FAILING,), now=soon) == [Recover("dead")]
 
 
 def test_recovery_processes_are_left_alone_while_the_pool_runs():
@@ -323,12 +356,12 @@ def test_a_graceful_stop_never_kills_a_recovery_process():
 
 @pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
 def test_a_stopped_pool_waits_until_every_dead_worker_is_accounted_for(phase):
-    assert not plan(phase=phase, unrecovered={7: NOW}).finished
+    assert not plan(phase=phase, unrecovered=(DEAD,)).finished
     assert not plan(phase=phase, recoveries=(RecoveryProcess(60, "dead", killed=True),)).finished
 
 
 def test_a_burst_waits_until_every_dead_worker_is_accounted_for():
-    assert not plan(burst=True, unrecovered={7: NOW}).finished
+    assert not plan(burst=True, unrecovered=(FAILING,)).finished
     assert not plan(burst=True, recoveries=(RecoveryProcess(60, "dead"),)).finished
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from django_rq_pool.planning.roster import Orphan, RecoveryProcess, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.recoveries import RecoveryProcess, UnrecoveredWorker
+from django_rq_pool.planning.roster import Orphan, Roster, Stop, WorkerRecord
 
 
 def record(pid: int) -> WorkerRecord:
@@ -67,7 +68,7 @@ def test_a_roster_is_empty_when_nothing_of_the_pool_is_left():
     with_worker, with_orphan, with_dead, with_recovery = (Roster() for _ in range(4))
     with_worker.add(record(1))
     with_orphan.adopt(Orphan(50, "high", "job"))
-    with_dead.unrecovered[7] = 1.0
+    with_dead.unrecovered["dead"] = UnrecoveredWorker("dead")
     with_recovery.recoveries[60] = RecoveryProcess(60, "dead")
     for roster in (with_worker, with_orphan, with_dead, with_recovery):
         assert not roster.is_empty()

@@ -183,3 +183,4 @@ def test_a_pool_without_its_redis_can_be_stopped(start_pool, own_server):
     pool = start_pool("high=3", env={"REDIS_URL": url})
     pool.expect("Redis cannot be reached")
     assert pool.stop(signal.SIGQUIT) == 0
+    assert not pool.found("recovery|recovered")  # they had not begun to register

@@ -35,6 +35,20 @@ def test_a_slot_shows_a_job_from_its_beginning_to_its_end(slot):
     assert seen(slot) == (False, "", 0)
 
 
+def test_a_slot_shows_that_its_worker_has_left_and_the_next_worker_has_not(slot):
+    slot.begin(JOB)
+    slot.pause(True)
+    assert not slot.has_left
+    slot.leave()
+    assert slot.has_left
+    slot.clear()
+    assert not slot.has_left
+    slot.leave()
+    slot.pause(False)
+    slot.end()
+    assert slot.has_left
+
+
 def test_the_next_job_does_not_inherit_the_last_ones_horse_or_letters(slot):
     slot.begin(JOB)
     slot.horse(77)
