@@ -85,8 +85,14 @@ HUGE_PAGES = Setting(
     "Keep the loaded image in huge pages where the system can (Linux 6.1), so that each job's fork "
     "costs less. ``True`` or ``False``.",
 )
+WAIT_REPLICAS = Setting(
+    "RQ_POOL_WAIT_REPLICAS",
+    0,
+    "How many replicas must confirm that a job was begun or settled before the worker goes on. "
+    "``0`` waits for none: a failover can then take back what Redis had acknowledged.",
+)
 
-SETTINGS = (COUNTS, LOADER_TIMEOUT, PRELOAD, LEARN_PRELOAD, IMMORTAL, HUGE_PAGES)
+SETTINGS = (COUNTS, LOADER_TIMEOUT, PRELOAD, LEARN_PRELOAD, IMMORTAL, HUGE_PAGES, WAIT_REPLICAS)
 
 CONFIG_FILE = Variable(
     "RQ_POOL_CONFIG",

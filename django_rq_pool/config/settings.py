@@ -107,6 +107,15 @@ def configure(
         for setting in switches
         if not isinstance(setting.value(), bool)
     ]
+    replicas = declared.WAIT_REPLICAS.value()
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        problems.append(
+            Problem(
+                Kind.SOURCE,
+                f"{declared.WAIT_REPLICAS.name}: {replicas!r} is not a number of replicas.",
+                "Give a whole number, 0 or more.",
+            )
+        )
     term_child = None
     try:
         term_child = term_child_timeout()

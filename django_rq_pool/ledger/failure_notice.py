@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 
+from redis import Redis
 from rq.callbacks import execute_failure_callback
 from rq.exceptions import AbandonedJobError
 from rq.job import Job
@@ -41,8 +42,9 @@ class FailureNotice:
         """Calls the handler for killed work horses, the job's failure callback and the exception
         handlers, in this order, until one of them raises."""
         error = AbandonedJobError()
-        redis = client(self._group)
+        redis: Redis | None = None
         try:
+            redis = client(self._group)
             worker = make_worker(
                 worker_class_of(self._group), self._group, self._worker, redis, works=False
             )
@@ -52,4 +54,5 @@ class FailureNotice:
         except Exception:
             logger.exception("the project could not be told that job %s failed", job.id)
         finally:
-            redis.close()
+            if redis is not None:
+                redis.close()

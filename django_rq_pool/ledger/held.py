@@ -1,28 +1,22 @@
 """Held jobs: where the jobs of one worker stand, by its name.
 
-Rule of the room: a job that a worker has taken stands in its in-flight list until a work horse
-begins it, and among its executions (RQ's set) from then until it is settled. Each change of place
-is one atomic step. Read against RQ 3.0.
+Rule of the room: a job that a worker has taken stands in its in-flight list of that queue until a
+work horse begins it, and in its record of begun executions from then until it is settled. Neither
+has a time to live. Each change of place is one atomic step. Read against RQ 3.0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from redis import Redis
 from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRegistry
 from rq.registry import StartedJobRegistry
 from rq.utils import as_text
 
-from .keys import IN_FLIGHT_KEY
-
-_GIVE_BACK = """
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then
-    redis.call('LPUSH', KEYS[2], ARGV[1])
-end
-"""
+from .keys import BEGUN_KEY, IN_FLIGHT_KEY, NOT_BEGUN_FIELD, SETTLED_FIELD
+from .scripts import PUT_BACK
 
 
 @dataclass(frozen=True)
@@ -30,13 +24,40 @@ class Fetched:
     """A job that stands in an in-flight list.
 
     Attributes:
-        queue_key: the key of the queue that it came from; empty when that is unknown, because the
-            job came while the answer was lost with the connection.
+        queue_key: the key of the queue that it came from.
         job_id: the job.
     """
 
     queue_key: str
     job_id: str
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An execution that is not settled.
+
+    Attributes:
+        queue_key: the key of the queue that its job came from.
+        execution: RQ's record of it, as far as it has not expired.
+    """
+
+    queue_key: str
+    execution: Execution
+
+
+@dataclass(frozen=True)
+class Hold:
+    """What the ledger says of one execution when its work horse has ended.
+
+    Attributes:
+        taken: its job stands in an in-flight list: no horse has begun it.
+        begun: it was begun and is not settled.
+        settled: it is the one that was settled last.
+    """
+
+    taken: bool
+    begun: bool
+    settled: bool
 
 
 class HeldJobs:
@@ -47,54 +68,72 @@ class HeldJobs:
     Args:
         redis: a client of the worker's server.
         worker: the worker's name.
+        queue_keys: the keys of its queues.
 
     Attributes:
-        in_flight_key: key of the list of jobs that no work horse has begun.
-        executions_key: key of RQ's set of executions that are not settled.
+        begun_key: key of the record of begun executions.
+        executions_key: key of RQ's set of executions, which RQ lets expire.
     """
 
-    def __init__(self, redis: Redis, worker: str) -> None:
+    def __init__(self, redis: Redis, worker: str, queue_keys: Sequence[str]) -> None:
         self.worker = worker
-        self.in_flight_key = IN_FLIGHT_KEY % worker
+        self.begun_key = BEGUN_KEY % worker
         self.executions_key = WORKER_EXECUTIONS_KEY_TEMPLATE.format(worker)
+        self._queue_keys = tuple(queue_keys)
         self._redis = redis
 
-    def not_begun(self) -> list[str]:
-        """The ids of the jobs that no work horse has begun, the one taken first at the front."""
-        return [as_text(job_id) for job_id in self._redis.lrange(self.in_flight_key, 0, -1)]
+    def in_flight_key(self, queue_key: str) -> str:
+        """Key of the list of jobs that were taken from a queue and that no horse has begun."""
+        return IN_FLIGHT_KEY % (self.worker, queue_key)
 
-    def is_begun(self, job_id: str) -> bool:
-        """Whether a work horse has made the job a started one, which takes it off the list."""
-        return self._redis.lpos(self.in_flight_key, job_id) is None
+    def taken(self) -> list[Fetched]:
+        """The jobs that no work horse has begun: queue by queue, the one taken first at the
+        front."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for queue_key in self._queue_keys:
+                pipeline.lrange(self.in_flight_key(queue_key), 0, -1)
+            lists = pipeline.execute()
+        return [
+            Fetched(queue_key, as_text(job_id))
+            for queue_key, jobs in zip(self._queue_keys, lists)
+            for job_id in jobs
+        ]
 
-    def executions(self) -> list[Execution]:
-        """The executions that are not settled. Those whose data have expired are forgotten, as RQ
-        does it."""
-        keys = [as_text(key) for key in self._redis.smembers(self.executions_key)]
-        if not keys:
+    def begun(self) -> list[Begun]:
+        """The executions that were begun and are not settled."""
+        records = {
+            as_text(field): as_text(value)
+            for field, value in self._redis.hgetall(self.begun_key).items()
+        }
+        records.pop(SETTLED_FIELD, None)
+        if not records:
             return []
-        found = [Execution.from_composite_key(key, connection=self._redis) for key in keys]
-        with self._redis.pipeline() as pipeline:
-            for execution in found:
-                pipeline.hgetall(execution.key)
-            hashes = pipeline.execute()
-            alive = []
-            for execution, data in zip(found, hashes):
-                if data:
-                    execution.restore(data)
-                    alive.append(execution)
-                else:
-                    pipeline.srem(self.executions_key, execution.composite_key)
-            pipeline.execute()
-        return alive
+        found = [
+            Begun(queue_key, Execution.from_composite_key(field, connection=self._redis))
+            for field, queue_key in records.items()
+        ]
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for each in found:
+                pipeline.hgetall(each.execution.key)
+            for each, data in zip(found, pipeline.execute()):
+                if data:  # it expires about 90 s after the last heartbeat
+                    each.execution.restore(data)
+                each.execution.worker_name = self.worker
+        return found
 
-    def is_open(self, execution: Execution) -> bool:
-        """Whether an execution has not been settled. RQ takes it off the worker's set in the same
-        transaction that settles its job."""
-        return bool(self._redis.sismember(self.executions_key, execution.composite_key))
+    def look(self, job_id: str, queue_key: str, execution: Execution) -> Hold:
+        """Where an execution and its job stand now."""
+        key = execution.composite_key
+        with self._redis.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(self.begun_key, [key, SETTLED_FIELD])
+            pipeline.lpos(self.in_flight_key(queue_key), job_id)
+            (begun, settled), place = pipeline.execute()
+        return Hold(
+            place is not None, begun is not None, as_text(settled or b"").partition(" ")[0] == key
+        )
 
     def drop(self, executions: Iterable[Execution], origin: str) -> None:
-        """Removes executions of a job that is not running and needs no settling.
+        """Removes what is noted of executions of a job that is not running.
 
         Args:
             executions: of one job.
@@ -102,23 +141,39 @@ class HeldJobs:
         """
         with self._redis.pipeline() as pipeline:
             for execution in executions:
-                self._drop(execution, origin, pipeline)
+                pipeline.delete(execution.key)
+                pipeline.srem(self.executions_key, execution.composite_key)
+                pipeline.hdel(self.begun_key, execution.composite_key)
+                registry = ExecutionRegistry(execution.job_id, connection=self._redis)
+                registry.remove(execution, pipeline)
+                started = StartedJobRegistry(origin, connection=self._redis)
+                started.remove_execution(execution, pipeline=pipeline)
             pipeline.execute()
 
-    def _drop(self, execution: Execution, origin: str, pipeline: Any) -> None:
-        pipeline.delete(execution.key)
-        pipeline.srem(self.executions_key, execution.composite_key)
-        job_executions = ExecutionRegistry(execution.job_id, connection=self._redis)
-        job_executions.remove(execution, pipeline)
-        started = StartedJobRegistry(origin, connection=self._redis)
-        started.remove_execution(execution, pipeline=pipeline)
+    def noted(self) -> list[Execution]:
+        """The executions in RQ's own set, begun or not, as far as they have not expired."""
+        return [
+            Execution.from_composite_key(as_text(key), connection=self._redis)
+            for key in self._redis.smembers(self.executions_key)
+        ]
 
-    def give_back(self, fetched: Fetched) -> None:
-        """Moves a job that was not begun to the head of its queue, if it is still in the list."""
-        self._redis.register_script(_GIVE_BACK)(
-            keys=[self.in_flight_key, fetched.queue_key], args=[fetched.job_id]
+    def put_back(self, fetched: Fetched, job_key: str, at_most: int = 0) -> bool:
+        """Moves a job that was not begun to the head of its queue, if it is still in the list.
+
+        Args:
+            fetched: the job, and where it came from.
+            job_key: the key of its hash.
+            at_most: how often that may happen to it; 0: it is not counted.
+
+        Returns:
+            False when it has happened too often: the job stays in the in-flight list.
+        """
+        answer = self._redis.register_script(PUT_BACK)(
+            keys=[self.in_flight_key(fetched.queue_key), fetched.queue_key, job_key],
+            args=[fetched.job_id, NOT_BEGUN_FIELD, at_most],
         )
+        return int(answer) != 2
 
-    def forget(self, job_id: str) -> None:
+    def forget(self, fetched: Fetched) -> None:
         """Takes a job that needs no worker off the in-flight list."""
-        self._redis.lrem(self.in_flight_key, 1, job_id)
+        self._redis.lrem(self.in_flight_key(fetched.queue_key), 1, fetched.job_id)

@@ -1,99 +1,125 @@
 """Recovery: finds workers that are gone, and takes over what they left in Redis.
 
 Rule of the room: whoever holds a worker's lock recovers it, and nobody else. A registered worker is
-alive; one that is a member of its pool and not registered has been lost.
+alive; one that is a member and not registered has been lost. What appears later in a list of a
+worker that has left is put back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+import logging
+from collections.abc import Iterator
 
 from redis import Redis
-from rq.defaults import RQ_KEY_PREFIX
+from redis.exceptions import ResponseError
 from rq.exceptions import NoSuchJobError
 from rq.utils import as_text
 from rq.utils import now as utc_now
-from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
-from .keys import MEMBERS_KEY, RECOVERY_LOCK_KEY, SUSPECTS_KEY
+from . import schedulers
+from .keys import (
+    LEFT_KEY,
+    MEMBERS_KEY,
+    RECOVERY_LOCK_KEY,
+    SUSPECTS_KEY,
+    SWEPT_KEY,
+)
+from .members import Member, leave, member_of, unregister
+from .scripts import FREE_LOCK, TAKE_LOCK
 from .settle import Settler
+
+logger = logging.getLogger("django_rq_pool")
 
 LOCK_SECONDS = 300
 """Seconds for which a lock holds without a sign of life of its holder."""
+
+SWEEP_SECONDS = 30
+"""Seconds between two looks of a pool at what lost workers have left."""
 
 SUSPECT_SECONDS = 60
 """Seconds until a member that is not registered counts as lost; longer than the time between two
 heartbeats of a worker with a job."""
 
-_WORKER_KEY = RQ_KEY_PREFIX + ":worker:%s"
+_LEFT_SECONDS = 60
+"""Seconds for which a worker that has left is remembered; longer than any command that it may have
+sent waits at the server."""
 
 
-def join(redis: Redis, pool: str, worker: str, group: str) -> None:
-    """Makes a worker a member of its pool, so that another host knows whom to recover."""
-    redis.hset(MEMBERS_KEY % pool, worker, group)
-
-
-def leave(redis: Redis, pool: str, worker: str) -> None:
-    """Takes a worker that leaves nothing behind off the members of its pool."""
-    redis.hdel(MEMBERS_KEY % pool, worker)
-
-
-def unregister(redis: Redis, worker: str, queues: Sequence[str], pipeline: Any = None) -> None:
-    """Removes a worker's registration with RQ, and keeps what is known of its jobs.
+def takes_turn(redis: Redis, pool: str) -> bool:
+    """Whether the caller is the one of its pool that has to look for lost workers now.
 
     Args:
-        redis: a client of the worker's server.
-        worker: its name.
-        queues: the names of its queues.
-        pipeline: where the commands go; None has them carried out at once.
+        redis: a client of the pool's server.
+        pool: its name.
     """
-    key = _WORKER_KEY % worker
-    commands = redis.pipeline() if pipeline is None else pipeline
-    commands.srem(REDIS_WORKER_KEYS, key)
-    for queue in queues:
-        commands.srem(WORKERS_BY_QUEUE_KEY % queue, key)
-    commands.delete(key)
-    if pipeline is None:
-        commands.execute()
+    return bool(redis.set(SWEPT_KEY % pool, 1, nx=True, ex=SWEEP_SECONDS - 1))
 
 
-def lost_members(redis: Redis, pool: str) -> tuple[list[str], bool]:
-    """The workers of a pool that are gone and have not been recovered.
+def lost_members(redis: Redis) -> list[Member]:
+    """The workers that are gone and have not been recovered, of whichever pool.
 
     Their registration has expired: their host vanished, or the manager was killed with them. A
     worker that lives and could not reach Redis for a while looks the same until its next heartbeat.
     So a worker is suspected first, and counts as lost after `SUSPECT_SECONDS`.
 
     Args:
-        redis: a client of the pool's server.
-        pool: its name.
-
-    Returns:
-        The names of the lost workers, and whether others are suspected.
+        redis: a client of their server.
     """
-    names = [as_text(name) for name in redis.hkeys(MEMBERS_KEY % pool)]
-    suspects_key = SUSPECTS_KEY % pool
-    keys = [_WORKER_KEY % name for name in names]
+    keys = [as_text(key) for key in redis.hkeys(MEMBERS_KEY)]
     # One question for all of them, which is all that it takes while nobody is missing.
-    if not names or (redis.exists(*keys) == len(keys) and not redis.exists(suspects_key)):
-        return [], False
+    if not keys or (redis.exists(*keys) == len(keys) and not redis.exists(SUSPECTS_KEY)):
+        return []
     with redis.pipeline(transaction=False) as pipeline:
         for key in keys:
             pipeline.exists(key)
-        pipeline.hgetall(suspects_key)
+        pipeline.hgetall(SUSPECTS_KEY)
         pipeline.time()
         *registered, suspected, (now, _) = pipeline.execute()
-    since = {as_text(name): int(seen) for name, seen in suspected.items()}
-    missing = [name for name, there in zip(names, registered) if not there]
-    lost = [name for name in missing if now - since.get(name, now) >= SUSPECT_SECONDS]
+    since = {as_text(key): int(seen) for key, seen in suspected.items()}
+    missing = [key for key, there in zip(keys, registered) if not there]
     with redis.pipeline(transaction=False) as pipeline:
-        for name in missing:
-            pipeline.hsetnx(suspects_key, name, now)
-        for name in since.keys() - set(missing):
-            pipeline.hdel(suspects_key, name)
+        for key in missing:
+            pipeline.hsetnx(SUSPECTS_KEY, key, now)
+        for key in since.keys() - set(missing):
+            pipeline.hdel(SUSPECTS_KEY, key)
         pipeline.execute()
-    return lost, len(missing) > len(lost)
+    lost = [key for key in missing if now - since.get(key, now) >= SUSPECT_SECONDS]
+    return list(_read(redis, lost))
+
+
+def _read(redis: Redis, keys: list[str]) -> Iterator[Member]:
+    for key in keys:
+        record = redis.hget(MEMBERS_KEY, key)
+        if record is None:
+            continue  # somebody has just recovered it
+        try:
+            yield member_of(key, record)
+        except (ValueError, KeyError, TypeError):
+            logger.exception("the record of the lost worker %s cannot be read", key)
+            redis.hdel(MEMBERS_KEY, key)
+
+
+def sweep_left(redis: Redis) -> None:
+    """Puts back, or settles, what has come into the lists of workers after they left.
+
+    Args:
+        redis: a client of their server.
+    """
+    left = redis.hgetall(LEFT_KEY)
+    if not left:
+        return
+    now, _ = redis.time()
+    for key, value in left.items():
+        try:
+            since, record = json.loads(value)
+            member = member_of(as_text(key), record)
+        except (ValueError, KeyError, TypeError):
+            redis.hdel(LEFT_KEY, key)
+            continue
+        Settler(redis, member).settle_all(f"Worker {member.name} had left.")
+        if now - since > _LEFT_SECONDS:
+            redis.hdel(LEFT_KEY, key)
 
 
 class Recovery:
@@ -101,31 +127,49 @@ class Recovery:
 
     Args:
         settler: settles that worker's jobs.
-        pool: the name of its pool.
-        queues: the names of its queues.
+        token: proves that the lock is this recovery's. One that was cut off and is done again, by
+            another process, has the same.
     """
 
-    def __init__(self, settler: Settler, pool: str, queues: Sequence[str]) -> None:
+    def __init__(self, settler: Settler, token: str) -> None:
         self._settler = settler
         self._redis = settler.redis
-        self._worker = settler.worker
-        self._pool = pool
-        self._queues = queues
+        self._member = settler.member
+        self._token = token
+        self._lock_key = RECOVERY_LOCK_KEY % settler.member.name
 
     def lock(self) -> bool:
-        """Makes this process the one that recovers the worker; False when another is."""
-        key = RECOVERY_LOCK_KEY % self._worker
-        return bool(self._redis.set(key, 1, nx=True, ex=LOCK_SECONDS))
+        """Makes this process the one that recovers the worker; False when another is. To be
+        repeated within `LOCK_SECONDS`."""
+        take = self._redis.register_script(TAKE_LOCK)
+        return bool(take(keys=[self._lock_key], args=[self._token, LOCK_SECONDS]))
 
     def unregister(self) -> None:
-        """Removes the worker's registration. The lock must be held."""
-        unregister(self._redis, self._worker, self._queues)
+        """Removes the worker's registration, and ends what it may still have under way. The lock
+        must be held."""
+        unregister(self._redis, self._member)
+        # Others can schedule at once.
+        schedulers.release(self._redis, self._member.name, self._member.group.queues)
+        self._end_connections()
+
+    def _end_connections(self) -> None:
+        """Ends the worker's connections at the server. One behind a network that has fallen silent
+        goes on there: it would move the next job to the list of a worker that is gone."""
+        try:
+            for client in self._redis.client_list():
+                if client.get("name") == self._member.name:
+                    self._redis.client_kill_filter(_id=client["id"])
+        except ResponseError as error:
+            # Whatever it moves is found by `sweep_left`.
+            logger.debug("the connections of worker %s: %s", self._member.name, error)
 
     def keep_alive(self, seconds: int) -> None:
         """Sends the heartbeats of the jobs that a dead worker's work horse still runs, so that no
         clean-up calls them abandoned. To be repeated within so many seconds."""
+        self.lock()
         held = self._settler.held
-        for execution in held.executions():
+        for begun in held.begun():
+            execution = begun.execution
             try:
                 job = self._settler.job_of(execution)
             except NoSuchJobError:
@@ -134,7 +178,6 @@ class Recovery:
                 execution.heartbeat(job.started_job_registry, seconds, pipeline)
                 job.heartbeat(utc_now(), seconds, pipeline=pipeline, xx=True)
                 pipeline.expire(held.executions_key, seconds)
-                pipeline.expire(RECOVERY_LOCK_KEY % self._worker, LOCK_SECONDS)
                 pipeline.execute()
 
     def finish(self, cause: str) -> None:
@@ -147,9 +190,9 @@ class Recovery:
         self._settler.settle_all(cause)
         with self._redis.pipeline() as pipeline:
             # Its work horse may have written to the worker's hash again.
-            unregister(self._redis, self._worker, self._queues, pipeline)
+            unregister(self._redis, self._member, pipeline)
             pipeline.delete(self._settler.held.executions_key)
-            pipeline.hdel(MEMBERS_KEY % self._pool, self._worker)
-            pipeline.hdel(SUSPECTS_KEY % self._pool, self._worker)
-            pipeline.delete(RECOVERY_LOCK_KEY % self._worker)
+            leave(self._redis, self._member, pipeline)
+            free = self._redis.register_script(FREE_LOCK)
+            free(keys=[self._lock_key], args=[self._token], client=pipeline)
             pipeline.execute()

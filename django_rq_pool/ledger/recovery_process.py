@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from django_rq.queues import get_queues
+from redis.exceptions import ResponseError
 from setproctitle import setproctitle
 
 from ..config.groups import QueueGroup
@@ -17,8 +17,9 @@ from ..ipc.assignment import DeadWorker
 from ..ipc.stop_listener import StopListener
 from ..system import processes
 from .failure_notice import FailureNotice
+from .members import member_of_group
 from .recovery import Recovery
-from .settle import JobClasses, Settler
+from .settle import Settler
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -32,47 +33,69 @@ _OVERDUE = 60.0
 def run_recovery(dead: DeadWorker) -> int:
     """Recovers a dead worker, in the process forked for that.
 
+    It waits for Redis where that is away, and for another process that recovers the worker. If
+    anything else fails, the manager forks another one.
+
     Args:
         dead: the worker, and how it ended.
 
     Returns:
-        0 when the worker has been recovered, by this process or another; 1 when the pool stopped
-        while Redis was away: the next pool of this name recovers it.
+        0 when the worker has been recovered, by this process or another; 1 when that has failed, or
+        the process was asked to leave before. The log says why.
     """
-    assignment = dead.assignment
-    name = assignment.name
-    listener = StopListener(assignment.lifeline)
-    setproctitle(f"rqpool-recovery[{assignment.pool}]: recovering {name}")
-    locked = False
-    recovery: Recovery | None = None
-    while _await_redis(assignment.group, listener):
-        try:
-            recovery = recovery or _recovery(dead)
-            locked = locked or recovery.lock()
-            if not locked:
-                return 0
-            recovery.unregister()
-            _guard(recovery, dead.horse_pid)
-            recovery.finish(dead.cause)
-            return 0
-        except UNREACHABLE as error:
-            logger.warning("recovery of worker %s: %s", name, error)
-    logger.error("worker %s is not recovered: Redis is away; the next pool does it", name)
+    name = dead.assignment.name
+    listener = StopListener(dead.assignment.lifeline)
+    setproctitle(f"rqpool-recovery[{dead.assignment.pool}]: recovering {name}")
+    try:
+        return _run(dead, listener)
+    except ResponseError as error:
+        logger.error("recovery of worker %s: Redis refuses it: %s", name, error)
+    except BaseException as error:  # a project's class may raise anything, SystemExit included
+        # The manager tries again and again, and an operator reads the whole only once.
+        logger.error("recovery of worker %s: %r", name, error, exc_info=not dead.failures)
     return 1
 
 
-def _await_redis(group: QueueGroup, listener: StopListener) -> bool:
-    """Waits until Redis answers; False when the process was asked to leave before."""
-    redis = probe(group)
+def _run(dead: DeadWorker, listener: StopListener) -> int:
+    name = dead.assignment.name
+    recovery: Recovery | None = None
+    taken, told = False, ""
+    while _await_redis(name, dead.assignment.group, listener):
+        try:
+            recovery = recovery or _recovery(dead)
+            taken = not recovery.lock()
+            if not taken:
+                recovery.unregister()
+                _guard(recovery, dead.horse_pid)
+                recovery.finish(dead.cause)
+                return 0
+        except UNREACHABLE as error:
+            if str(error) != told:
+                told = str(error)
+                logger.warning("recovery of worker %s: %s; trying until Redis is back", name, error)
+        # Whoever has taken the lock may die: then it ends by itself, and there is more to do.
+        if listener.stopping or listener.wait(REDIS_RETRY):
+            break
+    if taken:
+        return 0
+    logger.warning("recovery of worker %s: Redis is away, and the pool leaves", name)
+    return 1
+
+
+def _await_redis(name: str, group: QueueGroup, listener: StopListener) -> bool:
+    """Waits until Redis accepts writes; False when the process was asked to leave before."""
+    server = probe(group)
+    told = False
     while True:
         try:
-            redis.ping()
+            server.check()
             return True
-        except UNREACHABLE:
+        except UNREACHABLE as error:
+            if not told:
+                told = True
+                logger.warning("recovery of worker %s waits for Redis: %s", name, error)
             if listener.stopping or listener.wait(REDIS_RETRY):
                 return False
-        finally:
-            redis.connection_pool.disconnect()
 
 
 def _guard(recovery: Recovery, horse_pid: int) -> None:
@@ -88,18 +111,8 @@ def _guard(recovery: Recovery, horse_pid: int) -> None:
 
 def _recovery(dead: DeadWorker) -> Recovery:
     group, name = dead.assignment.group, dead.assignment.name
-    options = group.options
     redis = client(group)
-    queues = get_queues(
-        *group.queues,
-        connection=redis,
-        job_class=options.job_class,
-        queue_class=options.queue_class,
-    )
-    classes = JobClasses(
-        queues[0].job_class, type(queues[0]), options.serializer or queues[0].serializer
-    )
+    member = member_of_group(name, dead.assignment.pool, group, redis)
     # A worker that has never been ready has had no job, and perhaps a class that cannot be built.
     notice = FailureNotice(group, name) if dead.ready else None
-    settler = Settler(redis, name, options, classes, notice)
-    return Recovery(settler, dead.assignment.pool, group.queues)
+    return Recovery(Settler(redis, member, notice), dead.token)

@@ -1,57 +1,44 @@
 """Settle: what becomes of the jobs of a worker that is gone, or that lost its hold on one.
 
-Rule of the room: a job is settled in one transaction that takes it from where it stood, so that it
-is settled once, whoever tries. A job that was not begun goes back to the head of its queue; one
-that was begun is retried, failed or requeued. Read against RQ 3.0.
+Rule of the room: a job is settled in one step that takes it from where it stood, so that it is
+settled once, whoever tries. A job that was not begun goes back to the head of its queue; one that
+was begun is retried, failed or requeued. Read against RQ 3.0.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
-from rq.rate_limit import release_slot
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 from rq.utils import as_text
 from rq.utils import now as utc_now
 
-from ..config.options import GroupOptions
 from .failure_notice import FailureNotice
-from .held import Fetched, HeldJobs
+from .held import Begun, Fetched, HeldJobs, Hold
 from .keys import INTERRUPTED_FIELD
+from .members import Member
+from .transactions import Command, InHand, NotHeld, Transactions
 
 logger = logging.getLogger("django_rq_pool")
 
 TOO_OFTEN = " It was cut short too often: perhaps it is what ends its workers."
 """What the record of a job says that is requeued no more."""
 
-_REQUEUE = """
-if redis.call('SREM', KEYS[1], ARGV[1]) == 1 then
-    redis.call('HINCRBY', KEYS[2], ARGV[3], 1)
-    redis.call('HSET', KEYS[2], 'status', ARGV[4])
-    redis.call('SADD', KEYS[4], KEYS[3])
-    redis.call('LPUSH', KEYS[3], ARGV[2])
-end
-"""
-"""Conditional, because redis-py repeats what it sent when an answer is lost."""
-
-_UNSETTLED = (JobStatus.QUEUED, JobStatus.STARTED)
+NEVER_BEGAN = (
+    " It was put back too often without having begun: perhaps it is what ends its work horses."
+)
+"""What the record of a job says that is put back no more."""
 
 
-@dataclass(frozen=True)
-class JobClasses:
-    """What a queue group's jobs and queues are made with."""
-
-    job: type[Job]
-    queue: type[Queue]
-    serializer: Any
+def _once(step: Callable[[], Any]) -> Any:
+    return step()
 
 
 class Settler:
@@ -65,11 +52,10 @@ class Settler:
 
     Args:
         redis: a client of the worker's server.
-        worker: the worker's name.
-        options: the options of its queue group.
-        classes: what the group's jobs and queues are made with.
+        member: the worker, and its rules.
         notice: tells the project of failures that no work horse could tell, or None where the
             work horse has.
+        transactions: carries out the steps; None: each is tried once.
 
     Attributes:
         held: the jobs that the worker holds.
@@ -78,17 +64,17 @@ class Settler:
     def __init__(
         self,
         redis: Redis,
-        worker: str,
-        options: GroupOptions,
-        classes: JobClasses,
+        member: Member,
         notice: FailureNotice | None = None,
+        transactions: Transactions | None = None,
     ) -> None:
         self.redis = redis
-        self.worker = worker
-        self.held = HeldJobs(redis, worker)
-        self._options = options
-        self._classes = classes
+        self.member = member
+        self.held = HeldJobs(redis, member.name, member.queue_keys)
+        self._classes = member.classes
+        self._options = member.group.options
         self._notice = notice
+        self._transactions = transactions or Transactions(redis, self.held, _once)
         self._notified: set[str] = set()
 
     def settle_all(self, cause: str) -> None:
@@ -97,61 +83,67 @@ class Settler:
         Args:
             cause: why the jobs were cut short, as a sentence for their records.
         """
-        for job, execution in self.put_back_and_list_begun():
-            self._end(job, execution, cause)
+        for hand in self.put_back_and_list_begun():
+            self.end(hand, cause)
 
-    def put_back_and_list_begun(self) -> list[tuple[Job, Execution]]:
-        """Puts back every job that no work horse has begun, and forgets those that are settled.
+    def put_back_and_list_begun(self) -> list[InHand]:
+        """Puts back every job that no work horse has begun, and forgets those that are gone.
 
         Returns:
-            The jobs that were begun and not settled, each with its execution.
+            The jobs that were begun and not settled.
         """
-        not_begun = self.held.not_begun()
-        executions = self.held.executions()
-        for job_id in reversed(not_begun):
-            self.put_back(job_id, [each for each in executions if each.job_id == job_id])
-        begun = []
-        for execution in executions:
-            if execution.job_id not in not_begun:
-                job = self._unsettled_job(execution)
-                if job is not None:
-                    begun.append((job, execution))
-        return begun
+        taken = self.held.taken()
+        noted = self.held.noted() if taken else []
+        for fetched in reversed(taken):
+            self.put_back(fetched, [each for each in noted if each.job_id == fetched.job_id])
+        hands = (self._in_hand(begun) for begun in self.held.begun())
+        return [hand for hand in hands if hand is not None]
 
-    def put_back(self, job_id: str, executions: list[Execution]) -> None:
+    def put_back(
+        self, fetched: Fetched, executions: list[Execution], *, counted: bool = False
+    ) -> bool:
         """Puts a job that no work horse has begun back to the head of its queue.
 
         Args:
-            job_id: the job.
+            fetched: the job.
             executions: what the worker noted before it forked a work horse for it.
-        """
-        key = self._classes.job.key_for(job_id)
-        status, origin = self.redis.hmget(key, "status", "origin")
-        self.held.drop(executions, as_text(origin or b""))
-        if status and origin and as_text(status) in _UNSETTLED:
-            queue_key = f"{Queue.redis_queue_namespace_prefix}{as_text(origin)}"
-            self.held.give_back(Fetched(queue_key, job_id))
-            logger.info("job %s, not begun by worker %s, is back in its queue", job_id, self.worker)
-        else:
-            self.held.forget(job_id)
+            counted: whether it was tried in vain; then it is put back only so often.
 
-    def requeue(self, job: Job, queue: Queue, execution: Execution) -> bool:
+        Returns:
+            False when it was tried too often and must fail.
+        """
+        job_key = self._classes.job.key_for(fetched.job_id)
+        limit = self._options.interrupted_limit if counted else 0
+        if not self.held.put_back(fetched, job_key, limit):
+            return False
+        if executions:
+            origin = as_text(self.redis.hget(job_key, "origin") or b"")
+            self.held.drop(executions, origin)
+        logger.info(
+            "job %s, not begun by worker %s, is back in its queue",
+            fetched.job_id,
+            self.member.name,
+        )
+        return True
+
+    def requeue(self, hand: InHand) -> bool:
         """Puts a job that was cut short back to the front of its queue, as ``interrupted: requeue``
         wants it.
 
         Returns:
             False when it has been cut short too often and must fail.
         """
+        job, queue = hand.job, hand.queue
         before = int(self.redis.hget(job.key, INTERRUPTED_FIELD) or 0)
         if before >= self._options.interrupted_limit:
             return False
-        self.redis.register_script(_REQUEUE)(
-            keys=[self.held.executions_key, job.key, queue.key, queue.redis_queues_keys],
-            args=[execution.composite_key, job.id, INTERRUPTED_FIELD, JobStatus.QUEUED.value],
-        )
         with self.redis.pipeline() as pipeline:
-            execution.delete(job=job, pipeline=pipeline)
-            pipeline.execute()
+            hand.execution.delete(job=job, pipeline=pipeline)
+            pipeline.hincrby(job.key, INTERRUPTED_FIELD, 1)
+            pipeline.hset(job.key, "status", JobStatus.QUEUED.value)
+            pipeline.sadd(queue.redis_queues_keys, queue.key)
+            pipeline.lpush(queue.key, job.id)
+            self._settle(hand, pipeline)
         logger.info(
             "job %s of %s was cut short and is first in its queue again", job.id, queue.name
         )
@@ -159,14 +151,61 @@ class Settler:
 
     def fail_unreadable(self, fetched: Fetched) -> None:
         """Puts a job whose data cannot be read among the failed ones of its queue."""
-        queue_name = fetched.queue_key.removeprefix(Queue.redis_queue_namespace_prefix)
-        registry = FailedJobRegistry(queue_name, connection=self.redis)
+        prefix = self._classes.queue.redis_queue_namespace_prefix
+        registry = FailedJobRegistry(fetched.queue_key.removeprefix(prefix), connection=self.redis)
         key = self._classes.job.key_for(fetched.job_id)
         with self.redis.pipeline() as pipeline:
             pipeline.hset(key, "status", JobStatus.FAILED.value)
             pipeline.zadd(registry.key, {fetched.job_id: "+inf"})
-            pipeline.lrem(self.held.in_flight_key, 1, fetched.job_id)
+            pipeline.lrem(self.held.in_flight_key(fetched.queue_key), 1, fetched.job_id)
             pipeline.execute()
+
+    def end(self, hand: InHand, cause: str) -> None:
+        """Settles a job that was begun: retried, failed or requeued."""
+        job = hand.job
+        job.ended_at = utc_now()
+        try:
+            if self._options.interrupted == "requeue":
+                if self.requeue(hand):
+                    return
+                job.retries_left = 0
+                cause += TOO_OFTEN
+            # The record below may be repeated until Redis takes it; the project is told once.
+            if self._notice is not None and hand.execution.id not in self._notified:
+                self._notified.add(hand.execution.id)
+                self._notice.send(job)
+            self._record_failure(hand, cause)
+        except NotHeld:
+            logger.info("job %s of worker %s has been settled already", job.id, self.member.name)
+
+    def _in_hand(self, begun: Begun) -> InHand | None:
+        """The job of an execution; None, and nothing left of it, when it needs no settling."""
+        execution = begun.execution
+        prefix = self._classes.queue.redis_queue_namespace_prefix
+        queue = self._classes.queue(
+            begun.queue_key.removeprefix(prefix),
+            connection=self.redis,
+            job_class=self._classes.job,
+            serializer=self._classes.serializer,
+        )
+        with contextlib.suppress(NoSuchJobError):
+            job = self.job_of(execution)
+            if self._is_unsettled(job):
+                return InHand(job, queue, execution)
+        self.held.drop([execution], queue.name)
+        return None
+
+    def _is_unsettled(self, job: Job) -> bool:
+        """Whether a job that was begun still has to end. RQ makes a job that is to be retried later
+        a scheduled one first, and puts it in the registry in the next transaction."""
+        status = job.get_status(refresh=False)
+        if status == JobStatus.SCHEDULED:
+            return job.id not in ScheduledJobRegistry(job.origin, connection=self.redis)
+        return status in (JobStatus.QUEUED, JobStatus.STARTED)
+
+    def look(self, hand: InHand) -> Hold:
+        """Where a job and its execution stand now."""
+        return self.held.look(hand.job.id, hand.queue.key, hand.execution)
 
     def job_of(self, execution: Execution) -> Job:
         """The job of an execution.
@@ -179,79 +218,30 @@ class Settler:
         )
         return job
 
-    def queue_of(self, job: Job) -> Queue:
-        """The queue that a job came from."""
-        return self._classes.queue(
-            job.origin,
-            connection=self.redis,
-            job_class=self._classes.job,
-            serializer=self._classes.serializer,
-        )
+    def _settle(self, hand: InHand, pipeline: Any, outcome: JobStatus | None = None) -> None:
+        commands: list[Command] = [command for command, _ in pipeline.command_stack]
+        self._transactions.settle(hand, commands, outcome)
 
-    def _unsettled_job(self, execution: Execution) -> Job | None:
-        """The job of an execution; None, and nothing left of it, when it needs no settling."""
-        try:
-            job = self.job_of(execution)
-        except NoSuchJobError:
-            self.held.drop([execution], "")
-            return None
-        if self._is_unsettled(job):
-            return job
-        self.held.drop([execution], job.origin)
-        return None
-
-    def _end(self, job: Job, execution: Execution, cause: str) -> None:
-        """Settles a job that was begun: retried, failed or requeued."""
-        queue = self.queue_of(job)
-        job.ended_at = utc_now()
-        if self._options.interrupted == "requeue":
-            if self.requeue(job, queue, execution):
-                return
-            job.retries_left = 0
-            cause += TOO_OFTEN
-        # The record below may be repeated until Redis takes it, and the project is told once.
-        if self._notice is not None and execution.id not in self._notified:
-            self._notified.add(execution.id)
-            self._notice.send(job)
-        self._record_failure(job, queue, execution, cause)
-
-    def _is_unsettled(self, job: Job) -> bool:
-        """Whether the job of an open execution needs settling. RQ makes a job that is to be retried
-        later a scheduled one first, and puts it in the registry in the next transaction."""
-        status = job.get_status(refresh=False)
-        if status == JobStatus.SCHEDULED:
-            return job.id not in ScheduledJobRegistry(job.origin, connection=self.redis)
-        return status in _UNSETTLED
-
-    def _record_failure(self, job: Job, queue: Queue, execution: Execution, cause: str) -> None:
+    def _record_failure(self, hand: InHand, cause: str) -> None:
         """Does what RQ's ``handle_job_failure`` does, without a worker: retries the job, or fails
-        it, sends its webhooks, enqueues its dependents and frees its rate limit slot."""
+        it and enqueues its dependents, frees its rate limit slot, and sends its webhooks."""
+        job, execution = hand.job, hand.execution
         retry = job.should_retry
         with self.redis.pipeline() as pipeline:
             if not retry:
                 job.set_status(JobStatus.FAILED, pipeline=pipeline)
             execution.delete(job=job, pipeline=pipeline)
             if retry:
-                job.retry(queue, pipeline)
+                job.retry(hand.queue, pipeline)
             else:
                 job._handle_failure(
                     cause,
                     pipeline=pipeline,
-                    worker_name=self.worker,
+                    worker_name=self.member.name,
                     execution_id=execution.id,
                     execution_started_at=execution.created_at,
                     execution_ended_at=job.ended_at,
                 )
-            pipeline.execute()
+            self._settle(hand, pipeline, None if retry else JobStatus.FAILED)
         if not retry:
             job.send_webhooks(JobStatus.FAILED, exc_string=cause)
-            _attempt("enqueue the dependents", job, lambda: queue.enqueue_dependents(job))
-        _attempt("free the rate limit slot", job, lambda: release_slot(job))
-
-
-def _attempt(what: str, job: Job, act: Callable[[], object]) -> None:
-    """Does what follows a failure that is recorded; as in RQ, an error is logged and no more."""
-    try:
-        act()
-    except Exception:
-        logger.exception("cannot %s of job %s", what, job.id)

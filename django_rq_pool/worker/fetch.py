@@ -1,7 +1,8 @@
 """Fetch: a job's way from its queue to one worker, in one atomic step that leaves a trace.
 
 Rule of the room: Redis lists and their keys; nothing of RQ. A job is moved from its queue to the
-worker's own in-flight list and never merely popped, so at each instant it stands in one of them.
+worker's own in-flight list of that queue and never merely popped, so at each instant it stands in
+one of them.
 
 A worker of several queues has one blocked connection for each, because ``BLMOVE`` takes one source.
 The first answer wins, and ``CLIENT UNBLOCK`` ends the other waits. It is atomic: either a job came
@@ -27,19 +28,32 @@ Wait = Callable[[list[int], float], set[int]]
 ended the wait, such as a signal."""
 
 _TAKE = """
-local left = redis.call('LINDEX', KEYS[#KEYS], 0)
-if left then
-    return {'', left}
+local count = #KEYS / 2
+if ARGV[1] == '1' then
+    for i = 1, count do
+        local left = redis.call('LINDEX', KEYS[count + i], 0)
+        if left then
+            return {KEYS[i], left}
+        end
+    end
 end
-for i = 1, #KEYS - 1 do
-    local job = redis.call('LMOVE', KEYS[i], KEYS[#KEYS], 'LEFT', 'RIGHT')
+for i = 1, count do
+    local job = redis.call('LMOVE', KEYS[i], KEYS[count + i], 'LEFT', 'RIGHT')
     if job then
         return {KEYS[i], job}
     end
 end
 return false
 """
+"""KEYS: the queues, their in-flight lists. ARGV: whether to look into those lists first."""
 
+LOOK_AGAIN = 15.0
+"""Seconds that a worker waits for a job at most before it looks whether its connections still
+work, and tells Redis that it lives."""
+
+_SERVER_LIMIT = 5
+"""Seconds beyond the worker's own wait after which the server ends it. It goes on for that long
+when the network has fallen silent."""
 
 _SHORT_WAIT = 0.2
 """Seconds between two looks at the queues where the server forbids CLIENT UNBLOCK."""
@@ -50,12 +64,18 @@ trip."""
 
 
 class _BlockingClient:
-    """A connection that waits on one queue at a time."""
+    """A connection that waits on one queue at a time. It bears its worker's name, so that others
+    can end it when the worker is gone."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, worker: str) -> None:
         self.connection = connection
         connection.send_command("CLIENT", "ID")
         self.client_id: int = connection.read_response()
+        try:
+            connection.send_command("CLIENT", "SETNAME", worker)
+            connection.read_response()
+        except ResponseError as error:  # then nobody may end it by name either
+            logger.debug("a connection of worker %s has no name: %s", worker, error)
 
     def fileno(self) -> int:
         return int(self.connection._sock.fileno())
@@ -68,27 +88,44 @@ class Fetcher:
         redis: the worker's client; blocking connections are taken from its pool.
         held: the jobs that the worker holds.
         wait: how the worker waits.
+        job_key: the key of a job's hash, from its id.
     """
 
-    def __init__(self, redis: Redis, held: HeldJobs, wait: Wait) -> None:
+    def __init__(
+        self, redis: Redis, held: HeldJobs, wait: Wait, job_key: Callable[[str], str]
+    ) -> None:
         self._redis = redis
         self._held = held
-        self._in_flight = held.in_flight_key
         self._wait = wait
+        self._job_key = job_key
         self._take = redis.register_script(_TAKE)
         self._clients: list[_BlockingClient] = []
         self._abandoned: list[int] = []
         self._can_block: bool | None = None
+        self._in_doubt = True
+
+    def rehearse(self) -> None:
+        """Sends what taking a job needs, on lists that do not exist, so that a server which forbids
+        it is found out before the worker counts as ready.
+
+        Raises:
+            redis.exceptions.ResponseError: the server refuses it.
+        """
+        nothing = self._held.in_flight_key("")
+        self._redis.execute_command("BLMOVE", nothing, nothing, "LEFT", "RIGHT", 0.001)
+        self._take(keys=[nothing, nothing], args=[1])
 
     def take(self, queue_keys: Sequence[str]) -> Fetched | None:
         """Takes the first job that waits, the first queue first, without waiting for one.
 
-        A job that is already in the in-flight list comes before those in the queues. redis-py
-        repeats a command whose answer was lost, and the job that the first one took must not be
-        forgotten.
+        When an answer may have been lost, a job that is already in an in-flight list comes before
+        those in the queues: it must not be forgotten.
         """
         self._unblock_abandoned()
-        found = self._take(keys=[*queue_keys, self._in_flight])
+        lists = [self._held.in_flight_key(key) for key in queue_keys]
+        doubt, self._in_doubt = self._in_doubt, True
+        found = self._take(keys=[*queue_keys, *lists], args=[int(doubt)])
+        self._in_doubt = doubt and found is not None
         return None if found is None else Fetched(_text(found[0]), _text(found[1]))
 
     def wait(self, queue_keys: Sequence[str], seconds: float) -> Fetched | None:
@@ -107,13 +144,15 @@ class Fetcher:
             return self._wait_shortly(queue_keys, seconds)
         while len(self._clients) < len(queue_keys):
             connection = self._redis.connection_pool.get_connection()
-            self._clients.append(_BlockingClient(connection))
+            self._clients.append(_BlockingClient(connection, self._held.worker))
         waiting = dict(zip(queue_keys, self._clients))
+        seconds = min(seconds, LOOK_AGAIN)
         try:
             for key, client in waiting.items():
                 # The server's time limit is a safety net; the wait below has the real one.
+                limit = int(seconds) + _SERVER_LIMIT
                 client.connection.send_command(
-                    "BLMOVE", key, self._in_flight, "LEFT", "RIGHT", int(seconds) + 5
+                    "BLMOVE", key, self._held.in_flight_key(key), "LEFT", "RIGHT", limit
                 )
             self._wait([client.fileno() for client in waiting.values()], seconds)
             answers = self._unblock_all(waiting)
@@ -124,7 +163,7 @@ class Fetcher:
             raise
         came = [Fetched(key, _text(job)) for key, job in answers.items() if job is not None]
         for fetched in reversed(came[1:]):
-            self.give_back(fetched)
+            self._held.put_back(fetched, self._job_key(fetched.job_id))
         return came[0] if came else None
 
     def _unblock_abandoned(self) -> None:
@@ -171,16 +210,14 @@ class Fetcher:
                 pipeline.execute()
             pending[0].connection.can_read(timeout=0.001)
 
-    def give_back(self, fetched: Fetched) -> None:
-        """Puts a job that was not begun back to the head of its queue."""
-        self._held.give_back(fetched)
-
-    def forget(self, fetched: Fetched) -> None:
-        """Drops a job that no longer exists."""
-        self._held.forget(fetched.job_id)
+    def doubt(self) -> None:
+        """Has the next `take` look into the in-flight lists first."""
+        self._in_doubt = True
 
     def close(self) -> None:
-        """Closes the blocking connections; they are opened again when needed."""
+        """Closes the blocking connections; they are opened again when needed. What they may have
+        moved stands in an in-flight list."""
+        self._in_doubt = True
         clients, self._clients = self._clients, []
         for client in clients:
             self._abandoned.append(client.client_id)

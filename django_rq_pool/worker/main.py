@@ -19,7 +19,6 @@ from ..config.redis_clients import UNREACHABLE
 from ..errors import ExitStatus
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
-from ..ledger import recovery
 from .manager_link import ManagerLink
 from .pooled_worker import PooledWorker
 
@@ -45,12 +44,17 @@ def run_worker(assignment: Assignment) -> int:
                     worker = _prepare(assignment, link)
                 else:
                     # Its registration may be incomplete.
-                    recovery.unregister(worker.connection, worker.name, worker.queue_names())
-                return _work(worker, assignment)
+                    worker.unregister()
+                status = _work(worker, assignment)
+                if worker.crashed and not link.ready:
+                    assignment.reports.send(Event.BOOT_FAILED, worker.crashed)
+                return status
             except UNREACHABLE as error:
                 if link.ready:
                     logger.warning("worker %s could not unregister: %s", assignment.name, error)
                     return ExitStatus.FAILED
+        if worker is None:
+            assignment.slot.leave()  # it has not begun to register
         return ExitStatus.ENDED
     except BaseException:  # a project's class may raise anything, SystemExit included
         if link.ready:

@@ -11,9 +11,7 @@ import os
 import signal
 from types import FrameType
 
-from redis import Redis
-
-from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, probe
+from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, Probe, probe
 from ..config.stop_policy import WORKER_SIGNALS, TermPolicy
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
@@ -48,7 +46,7 @@ class ManagerLink:
         self.paused = False
         self._pause(assignment.paused)
         self._redis_lost = False
-        self._probe: Redis | None = None
+        self._probe: Probe | None = None
         self._inbox = signals.SignalInbox(WORKER_SIGNALS)
         signals.unblock()
 
@@ -104,18 +102,17 @@ class ManagerLink:
             self.assignment.reports.send(Event.IMPORTED, " ".join(modules))
 
     def await_redis(self) -> bool:
-        """Waits until Redis answers, and reports to the manager when it has to wait.
+        """Waits until Redis accepts writes, and reports to the manager when it has to wait.
 
         Returns:
-            True once it answers; False when the worker was asked to stop before.
+            True once it does; False when the worker was asked to stop before.
         """
         if self._probe is None:
             self._probe = probe(self.assignment.group)
         self.handle_signals()
         while True:
             try:
-                self._probe.ping()
-                self._probe.connection_pool.disconnect()  # no connection more for each worker
+                self._probe.check()
             except UNREACHABLE as error:
                 if not self._redis_lost:
                     self._redis_lost = True
@@ -128,6 +125,18 @@ class ManagerLink:
                     self._redis_lost = False
                     self.assignment.reports.send(Event.REDIS_BACK)
                 return True
+
+    def become_scheduler(self) -> signals.SignalInbox:
+        """Gives up the worker's signals, in a scheduler process that was forked with signals
+        blocked.
+
+        Returns:
+            An inbox of its own for the signals that a worker handles.
+        """
+        self._inbox.close()
+        inbox = signals.SignalInbox(WORKER_SIGNALS)
+        signals.unblock()
+        return inbox
 
     def become_horse(self) -> None:
         """Keeps the worker's signals from the job, in a forked work horse.

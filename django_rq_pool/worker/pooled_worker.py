@@ -9,17 +9,16 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
+from redis.exceptions import NoPermissionError
 from rq import Queue
 from rq.exceptions import StopRequested
 from rq.job import Job
-from rq.suspension import is_suspended
-from rq.utils import as_text
-from rq.worker import BaseWorker, WorkerStatus
+from rq.suspension import WORKERS_SUSPENDED
+from rq.worker import WorkerStatus
 
-from ..config.redis_clients import UNREACHABLE
+from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
 from ..ledger.held import Fetched
 from .execution import ExecutionMixin
 
@@ -29,6 +28,10 @@ _SUSPENSION_CHECK = 1.0
 
 class PooledWorker(ExecutionMixin):
     """Mixin over the project's worker class."""
+
+    own_look_seconds = 30.0
+    """Seconds between two looks of a worker whether it holds a job that it does not know of."""
+    _own_look_due = 0.0
 
     # Stopping and pausing
 
@@ -51,14 +54,19 @@ class PooledWorker(ExecutionMixin):
         the process, which is about to end."""
 
     def check_for_suspension(self, burst: bool) -> None:
-        """RQ calls this first in each turn of its loop, without a job in hand: the place to stop.
-        RQ sleeps while it is suspended, and would notice neither a stop nor that Redis is away."""
-        self._link.report_ready()
+        """RQ calls this first in each turn of its loop, without a job in hand: the place to stop,
+        to tell Redis that the worker lives, and to look for others that do not. RQ sleeps while it
+        is suspended, and would notice neither a stop nor that Redis is away."""
         shown = False
         while True:
             self._stop_if_asked()
+            self.look_after_scheduler()
             try:
-                if not (self._link.paused or is_suspended(self.connection, cast(BaseWorker, self))):
+                if not self._link.ready:
+                    self._become_ready()
+                self.heartbeat()
+                self.sweep()
+                if not (self._link.paused or self.connection.exists(WORKERS_SUSPENDED)):
                     return
                 if not shown:
                     shown = True
@@ -69,6 +77,13 @@ class PooledWorker(ExecutionMixin):
             if burst and not self._link.paused:
                 raise StopRequested
             self._link.wait([], _SUSPENSION_CHECK)
+
+    def _become_ready(self) -> None:
+        """Reports that the worker listens, once the server has carried out what taking a job needs.
+        One that forbids it would have a new pool take the place of one that works."""
+        with self.noting_crashes():
+            self._fetcher.rehearse()
+        self._link.report_ready()
 
     def _stop_if_asked(self) -> None:
         self._link.handle_signals()
@@ -105,55 +120,62 @@ class PooledWorker(ExecutionMixin):
         where no signal is handled, and backs off up to a minute when Redis is away."""
         idle_until = None if max_idle_time is None else time.monotonic() + max_idle_time
         self.procline("Listening on " + ",".join(self.queue_names()))
+        is_checked = True  # RQ has just done so
         while True:
-            self.check_for_suspension(burst=timeout is None)
+            if not is_checked:
+                self.check_for_suspension(burst=timeout is None)
+            is_checked = False
             try:
                 if self.get_state() != WorkerStatus.IDLE:
                     self.set_state(WorkerStatus.IDLE)
                 if self.should_run_maintenance_tasks:
                     self.run_maintenance_tasks()
-                if self.until_suspects_are_due() <= 0:
-                    self.recover_lost()
+                self._look_after_own()
                 result = self._fetch(timeout, idle_until)
             except UNREACHABLE:
-                self._fetcher.close()
-                self._await_redis()
+                self._start_afresh()
                 self._state = WorkerStatus.STARTED  # whatever Redis knew of it may be gone
+                continue
+            except NoPermissionError as error:
+                if not self._link.ready:
+                    raise
+                self.log.error("Worker %s: %s; trying until it is permitted", self.name, error)
+                self._link.wait([], REDIS_RETRY)
                 continue
             if result is not None:
                 return result
             if timeout is None or (idle_until is not None and time.monotonic() >= idle_until):
                 return None
 
+    def _look_after_own(self) -> None:
+        """Looks once in a while, without a job in hand, whether there is one in this worker's lists
+        all the same: a failover can take back what Redis had acknowledged."""
+        if time.monotonic() >= self._own_look_due:
+            self._own_look_due = time.monotonic() + self.own_look_seconds
+            self._fetcher.doubt()
+            if self._settler.held.begun():
+                self._settle_held("Redis has forgotten how the job ended.")
+
     def _fetch(self, timeout: int | None, idle_until: float | None) -> tuple[Job, Queue] | None:
         """One try to get a job; ``timeout`` None means not to wait for one."""
         keys = [queue.key for queue in self._ordered_queues]
         fetched = self._fetcher.take(keys)
         if fetched is None and timeout is not None:
-            seconds = min(float(timeout), self.until_suspects_are_due())
+            seconds = min(float(timeout), self.until_scheduler_look())
             if idle_until is not None:
                 seconds = max(0.0, min(seconds, idle_until - time.monotonic()))
             fetched = self._fetcher.wait(keys, seconds)
         while fetched is not None:
-            fetched = self._with_queue(fetched)
             self._link.handle_signals()
             self._link.end_job = False  # that was for the job before
             if self._link.stopping or self._link.paused:
-                self._fetcher.give_back(fetched)
+                self._settler.put_back(fetched, [])
                 return None
             result = self._load(fetched)
             if result is not None:
                 return result
             fetched = self._fetcher.take(keys)
         return None
-
-    def _with_queue(self, fetched: Fetched) -> Fetched:
-        """Looks up the queue of a job that came while the connection was lost."""
-        if fetched.queue_key:
-            return fetched
-        origin = self.connection.hget(self.job_class.key_for(fetched.job_id), "origin")
-        queue = as_text(origin) if origin else self.queues[0].name
-        return replace(fetched, queue_key=f"{Queue.redis_queue_namespace_prefix}{queue}")
 
     def _load(self, fetched: Fetched) -> tuple[Job, Queue] | None:
         """The job behind an id, or None when there is nothing to run."""
@@ -174,7 +196,7 @@ class PooledWorker(ExecutionMixin):
             self._settler.fail_unreadable(fetched)
             return None
         if result is None:
-            self._fetcher.forget(fetched)  # deleted while it waited: RQ takes the next one too
+            self._settler.held.forget(fetched)  # deleted while it waited: RQ takes the next one too
             return None
         job, queue = result
         self.reorder_queues(reference_queue=queue)

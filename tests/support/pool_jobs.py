@@ -79,14 +79,14 @@ def speak(word: str) -> None:
     logging.getLogger("shop").warning(word)
 
 
-def nothing() -> None:
-    """Does nothing."""
-
-
 def short() -> None:
     """Takes some milliseconds and leaves a trace when it is done."""
     client().blpop(["nothing"], 0.01)
     client().rpush("done", get_current_job().id)
+
+
+def nothing() -> None:
+    """Does nothing."""
 
 
 def process_state(key: str) -> None:
@@ -135,8 +135,25 @@ def crash() -> None:
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
+def leave(status: int, gate: str = "") -> None:
+    """Ends the process with a status, at once or when the test has opened its gate."""
+    if gate:
+        hold(gate)
+    os._exit(status)
+
+
 class CustomJob(Job):
     pass
+
+
+class BreaksRecoveries(Job):
+    """Cannot be fetched while a key is there."""
+
+    @classmethod
+    def fetch(cls, *args, **kwargs):
+        if client().exists("broken"):
+            raise RuntimeError("this job class is broken")
+        return super().fetch(*args, **kwargs)
 
 
 class KilledOnTheWay(Job):
@@ -173,7 +190,7 @@ class Interrupted(Worker):
         super().__init__(*args, **kwargs)
         if kwargs.get("prepare_for_work", True):
             self.number = client().incr("workers so far")
-            self.waits_to_come = len(self.queues)
+            self.waits_to_come = len(self.queues) + 1  # it rehearses one
             self.left = mmap.mmap(-1, 8)  # counted by worker and horse together
             self.left[:] = self.number.to_bytes(8, "little")
             self.send = AbstractConnection.send_packed_command
@@ -185,6 +202,8 @@ class Interrupted(Worker):
                 self.count()
             elif b"BLMOVE" in b"".join(command):
                 self.waits_to_come -= 1
+                if self.waits_to_come == 0:
+                    Path(os.environ["INTERRUPTED"]).with_name(f"waits-{self.number}").touch()
             return self.send(connection, command, *args, **kwargs)
 
         return send
@@ -240,6 +259,19 @@ def backend() -> int:
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
         return cursor.fetchone()[0]
+
+
+def backends(number: int) -> None:
+    """Waits until so many of the server's processes talk to the processes of this test."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        found = 0
+        while found < number:
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            )
+            found = cursor.fetchone()[0]
 
 
 class TalkingWorker(Worker):
@@ -308,6 +340,14 @@ class CountsForks(Worker):
             fcntl.flock(stream, fcntl.LOCK_EX)
             so_far = int.from_bytes(self.forks[:], "little")
             self.forks[:] = (so_far + 1).to_bytes(8, "little")
+
+
+class LooksOften(Worker):
+    """Looks after each job whether it holds one that it does not know of."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.own_look_seconds = 0.0
 
 
 class LosesRedis(Worker):

@@ -10,7 +10,8 @@ from harness import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from storm import QUEUES, STORMS, run_storm
+from storm import QUEUES, run_storm
+from strikes import STORMS
 
 
 @pytest.mark.parametrize("queues", QUEUES)
