@@ -26,15 +26,20 @@ class Answer(IntEnum):
 
 
 _RUN = """
+local failure
 local function run(at)
     while at <= #ARGV do
         local count = tonumber(ARGV[at])
-        redis.call(unpack(ARGV, at + 1, at + count))
+        local reply = redis.pcall(unpack(ARGV, at + 1, at + count))
+        if type(reply) == 'table' and reply.err then
+            failure = failure or reply
+        end
         at = at + count + 1
     end
 end
 """
-"""Carries out commands that stand in ARGV, each after the number of its words."""
+"""Carries out commands that stand in ARGV, each after the number of its words. As in a transaction,
+one that fails does not keep the others from being carried out; ``failure`` is the first one's."""
 
 BEGIN = (
     _RUN
@@ -46,7 +51,7 @@ if redis.call('LREM', in_flight, 1, id) == 0 then
 end
 redis.call('HSET', begun, execution, queue)
 run(4)
-return 1
+return failure or 1
 """
 )
 """Makes a job that was taken a begun one.
@@ -185,7 +190,7 @@ if rate ~= '' then
         fill_slots(slots, job_prefix, queue_prefix, now, now_text)
     end
 end
-return 1
+return failure or 1
 """
 )
 """Settles a job: takes it off every list of its worker, enqueues its dependents, carries out the

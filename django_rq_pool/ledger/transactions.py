@@ -31,6 +31,8 @@ from .scripts import BEGIN, SETTLE, Answer
 _REPLICATED_SECONDS = 60
 _WAIT_MILLISECONDS = 1000
 _SCRIPTS = ("EVAL", "EVALSHA", "FCALL")
+_MOST_WORDS = 7000
+"""Lua's stack has 8,000 places, which a call's arguments share with what the script holds."""
 
 Command = tuple[Any, ...]
 """A command of Redis and its arguments."""
@@ -160,6 +162,10 @@ def _counted(commands: Iterable[Command]) -> Iterator[Any]:
         yield from command
 
 
+def _follows(command: Command) -> bool:
+    return command[0] in _SCRIPTS or len(command) > _MOST_WORDS
+
+
 @dataclass
 class _Step:
     """The transaction that is waited for, recognised by one of its commands."""
@@ -260,14 +266,15 @@ class _SteppingPipeline(PoolPipeline):
         return super().smembers(name)
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """Sends the commands. A script cannot carry out scripts: a project's own ones follow."""
+        """Sends the commands. What a script cannot carry out follows: a project's own scripts, and
+        commands with more words than Lua's stack holds."""
         stack = self.command_stack
         carry_out = self._recogniser.take([command for command, _ in stack])
         if carry_out is None:
             return super().execute(raise_on_error)
         try:
-            carry_out([command for command, _ in stack if command[0] not in _SCRIPTS])
-            self.command_stack = [each for each in stack if each[0][0] in _SCRIPTS]
+            carry_out([command for command, _ in stack if not _follows(command)])
+            self.command_stack = [each for each in stack if _follows(each[0])]
             self.watching = self.explicit_transaction = False
             return super().execute(raise_on_error)
         finally:
