@@ -214,8 +214,7 @@ end
 if redis.call('LREM', in_flight, 1, id) == 0 then
     return 0
 end
-local status = redis.call('HGET', job_key, 'status')
-if status ~= 'queued' and status ~= 'started' then
+if redis.call('EXISTS', job_key) == 0 or redis.call('HGET', job_key, 'status') == 'canceled' then
     return 0
 end
 if limit > 0 then
