@@ -104,7 +104,7 @@ local function enqueue(prefix, id, job, job_prefix, queue_prefix, now, now_text,
     if not job[5] then
         redis.call('HSET', key, 'timeout', timeout)
     end
-    if job[6] then
+    if tonumber(job[6] or 0) > 0 then
         redis.call('EXPIRE', key, job[6])
         redis.call('EXPIRE', key .. ':dependents', job[6])
         redis.call('EXPIRE', job_prefix .. ':' .. id .. ':dependencies', job[6])
