@@ -24,7 +24,7 @@ from .failure_notice import FailureNotice
 from .held import Begun, Fetched, HeldJobs, Hold
 from .keys import INTERRUPTED_FIELD
 from .members import Member
-from .transactions import Command, InHand, NotHeld, Transactions
+from .transactions import Command, InHand, NotHeld, Transactions, in_one_step
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -227,7 +227,7 @@ class Settler:
         it and enqueues its dependents, frees its rate limit slot, and sends its webhooks."""
         job, execution = hand.job, hand.execution
         retry = job.should_retry
-        with self.redis.pipeline() as pipeline:
+        with self.redis.pipeline() as pipeline, in_one_step(job):
             if not retry:
                 job.set_status(JobStatus.FAILED, pipeline=pipeline)
             execution.delete(job=job, pipeline=pipeline)

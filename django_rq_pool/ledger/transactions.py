@@ -156,6 +156,23 @@ class Transactions:
             )
 
 
+@contextmanager
+def in_one_step(job: Job) -> Iterator[None]:
+    """While RQ puts together how a job ends. It makes a job that is to be retried later a scheduled
+    one at once, and puts it in the registry in the transaction, where the status stands too. If
+    that is never carried out the status is wrong, and may be all that is left of the job."""
+
+    def set_status(status: JobStatus, pipeline: Any = None) -> None:
+        never_sent = job.connection.pipeline()
+        type(job).set_status(job, status, never_sent if pipeline is None else pipeline)
+
+    vars(job)["set_status"] = set_status
+    try:
+        yield
+    finally:
+        vars(job).pop("set_status", None)
+
+
 def _counted(commands: Iterable[Command]) -> Iterator[Any]:
     for command in commands:
         yield len(command)

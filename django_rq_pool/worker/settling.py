@@ -14,12 +14,13 @@ from typing import Any
 from rq import Queue
 from rq.executions import Execution
 from rq.job import Job, JobStatus
+from rq.utils import as_text
 from rq.utils import now as utc_now
 
 from ..config.redis_clients import UNREACHABLE
 from ..ledger.held import Fetched
 from ..ledger.settle import NEVER_BEGAN, TOO_OFTEN
-from ..ledger.transactions import InHand, NotHeld
+from ..ledger.transactions import InHand, NotHeld, in_one_step
 from .registration import RegistrationMixin
 
 
@@ -104,7 +105,7 @@ class SettlingMixin(RegistrationMixin):
             outcome: how it ends, for its dependents; None leaves them waiting.
             write: RQ's method.
         """
-        with self._steps.settling(hand, outcome):
+        with self._steps.settling(hand, outcome), in_one_step(hand.job):
             self._write(hand.job, write)
         self._is_settled = True
 

@@ -157,11 +157,11 @@ class BreaksRecoveries(Job):
 
 
 class KilledOnTheWay(Job):
-    """Kills worker and horse when it is called scheduled and does not yet stand anywhere."""
+    """Kills worker and horse when it is called scheduled and is not written anywhere yet."""
 
     def set_status(self, status, pipeline=None):
         super().set_status(status, pipeline)
-        if status == JobStatus.SCHEDULED and pipeline is None and client().set("shot", 1, nx=True):
+        if status == JobStatus.SCHEDULED and client().set("shot", 1, nx=True):
             os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
 
