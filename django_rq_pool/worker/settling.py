@@ -133,10 +133,17 @@ class SettlingMixin(RegistrationMixin):
             return None if self._put_back(hand, counted=not self._is_asked_to_end) else NEVER_BEGAN
         if self._link.assignment.group.options.interrupted != "requeue":
             return ""
+        if self._retry_while_unavailable(partial(self._is_unwanted, hand.job)):
+            return ""
         if self._retry_while_unavailable(partial(self._settler.requeue, hand)):
             return None
         hand.job.retries_left = 0
         return TOO_OFTEN
+
+    def _is_unwanted(self, job: Job) -> bool:
+        """Whether the job was canceled or deleted while it ran."""
+        status = self.connection.hget(job.key, "status")
+        return status is None or as_text(status) == JobStatus.CANCELED
 
     def _put_back(self, hand: InHand, *, counted: bool) -> bool:
         fetched = Fetched(hand.queue.key, hand.job.id)
