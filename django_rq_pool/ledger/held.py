@@ -116,7 +116,9 @@ class HeldJobs:
             for each in found:
                 pipeline.hgetall(each.execution.key)
             for each, data in zip(found, pipeline.execute()):
-                if data:  # it expires about 90 s after the last heartbeat
+                # It expires about 90 s after the last heartbeat. One that came later makes a hash
+                # with nothing else in it.
+                if data.get(b"created_at"):
                     each.execution.restore(data)
                 each.execution.worker_name = self.worker
         return found

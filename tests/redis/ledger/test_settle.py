@@ -9,7 +9,16 @@ from rq.job import Dependency, Job, JobStatus
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 
 from django_rq_pool.ledger.held import Fetched
-from ledger_steps import NAME, assert_nothing_held, begin, note_execution, settler, take
+from ledger_steps import (
+    NAME,
+    assert_nothing_held,
+    begin,
+    commands_of,
+    note_execution,
+    settler,
+    take,
+    transactions,
+)
 
 CAUSE = "Its worker was killed."
 
@@ -183,3 +192,65 @@ def test_a_job_whose_data_cannot_be_read_is_among_the_failed_ones(valkey, queue)
     failed = FailedJobRegistry("high", connection=valkey)
     assert failed.get_job_ids(cleanup=False) == [job.id]
     assert_nothing_held(valkey)
+
+
+def test_a_retry_that_is_not_held_changes_no_status(valkey, queue):
+    job = queue.enqueue("jobs.some", retry=Retry(max=1, interval=3600))
+    hand = begin(valkey, queue, job)
+    one = settler(valkey)
+    found = one.put_back_and_list_begun()
+
+    def write(pipeline):  # the horse ends it meanwhile
+        hand.execution.delete(job=job, pipeline=pipeline)
+        job._handle_success(500, pipeline)
+
+    transactions(valkey).settle(hand, commands_of(valkey, write), JobStatus.FINISHED)
+    for each in found:
+        one.end(each, CAUSE)
+    assert job.get_status() == JobStatus.FINISHED
+    assert job.id not in ScheduledJobRegistry("high", connection=valkey)
+
+
+def test_an_execution_of_which_a_late_heartbeat_is_left_is_settled(valkey, queue):
+    job = queue.enqueue("jobs.some")
+    execution = begin(valkey, queue, job).execution
+    valkey.delete(execution.key)  # expired, while Redis was away
+    with valkey.pipeline() as pipeline:
+        execution.heartbeat(queue.started_job_registry, 90, pipeline)
+        pipeline.execute()
+    settler(valkey).settle_all(CAUSE)
+    assert job.get_status() == JobStatus.FAILED
+    assert_nothing_held(valkey)
+
+
+@pytest.mark.parametrize("status", ["finished", "failed", "created"])
+def test_whoever_pushed_a_job_gets_it_back_into_the_queue_whatever_its_status(
+    valkey, queue, status
+):
+    job = queue.enqueue("jobs.some")
+    valkey.hset(job.key, "status", status)
+    take(valkey, queue, job)
+    settler(valkey).settle_all(CAUSE)
+    assert queue.job_ids == [job.id]
+    assert job.get_status() == JobStatus.QUEUED
+
+
+@pytest.mark.parametrize("end", [Job.cancel, Job.delete])
+def test_a_job_that_was_taken_and_is_not_wanted_any_more_does_not_come_back(valkey, queue, end):
+    job = queue.enqueue("jobs.some")
+    take(valkey, queue, job)
+    end(job)
+    settler(valkey).settle_all(CAUSE)
+    assert queue.job_ids == []
+    assert_nothing_held(valkey)
+
+
+def test_a_dependent_without_end_of_life_is_enqueued_with_its_data(valkey, queue):
+    parent = queue.enqueue("jobs.some")
+    dependent = Job.create("jobs.some", connection=valkey, depends_on=parent, ttl=-1)
+    dependent.allow_dependency_failures = True
+    queue.enqueue_job(dependent)
+    begin(valkey, queue, parent)
+    settler(valkey).settle_all(CAUSE)
+    assert queue.job_ids == [dependent.id]
+    assert Job.fetch(dependent.id, connection=valkey).func_name == "jobs.some"
