@@ -146,8 +146,12 @@ def member_of_group(name: str, pool: str, group: QueueGroup, redis: Redis) -> Me
 
 
 def join(redis: Redis, member: Member) -> None:
-    """Makes a worker a member of its pool, so that others know whom to recover, and how."""
-    redis.hset(MEMBERS_KEY, member.key, member.record())
+    """Makes a worker a member of its pool, so that others know whom to recover, and how. One that
+    was taken for lost, and is back, has not left any more: what it has in hand is its own."""
+    with redis.pipeline() as pipeline:
+        pipeline.hset(MEMBERS_KEY, member.key, member.record())
+        pipeline.hdel(LEFT_KEY, member.key)
+        pipeline.execute()
 
 
 def leave(redis: Redis, member: Member, pipeline: Any = None) -> None:

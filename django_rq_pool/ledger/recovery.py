@@ -7,6 +7,7 @@ worker that has left is put back.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from rq.exceptions import NoSuchJobError
 from rq.utils import as_text
 from rq.utils import now as utc_now
 
+from ..config.redis_clients import UNREACHABLE
 from . import schedulers
 from .keys import (
     LEFT_KEY,
@@ -117,9 +119,24 @@ def sweep_left(redis: Redis) -> None:
         except (ValueError, KeyError, TypeError):
             redis.hdel(LEFT_KEY, key)
             continue
-        Settler(redis, member).settle_all(f"Worker {member.name} had left.")
+        if redis.hexists(MEMBERS_KEY, key):
+            continue  # it has just come back
+        with surviving(member):
+            Settler(redis, member).settle_all(f"Worker {member.name} had left.")
         if now - since > _LEFT_SECONDS:
             redis.hdel(LEFT_KEY, key)
+
+
+@contextlib.contextmanager
+def surviving(member: Member) -> Iterator[None]:
+    """While a worker looks after another one: what cannot be done for that one, for example because
+    a class of its project raises, must not end the worker that looks, nor its running job."""
+    try:
+        yield
+    except UNREACHABLE:
+        raise
+    except Exception:
+        logger.exception("what worker %s has left cannot be settled now", member.name)
 
 
 class Recovery:

@@ -131,3 +131,13 @@ def test_a_record_that_is_none_is_dropped_and_the_others_are_found(valkey):
     valkey.hset("rq:pool:suspects", mapping={"rq:worker:broken": long_ago, member().key: long_ago})
     assert names(valkey) == [NAME]
     assert not valkey.hexists("rq:pool:members", "rq:worker:broken")
+
+
+def test_a_worker_that_was_recovered_and_is_back_keeps_the_job_that_it_has_begun(valkey, queue):
+    leave(valkey, member())  # somebody has recovered it
+    join(valkey, member())
+    job = queue.enqueue("jobs.some")
+    begin(valkey, queue, job)
+    sweep_left(valkey)
+    assert job.get_status() == JobStatus.STARTED
+    assert settler(valkey).held.begun()
