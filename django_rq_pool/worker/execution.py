@@ -17,6 +17,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import StopRequested
 from rq.executions import Execution
@@ -78,7 +79,8 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
             self._settle_held("Redis went away around the job")
         finally:
             self._at_hand = None
-            self._link.slot.end()
+            if not self.horse_pid:  # else the manager must know that it runs on
+                self._link.slot.end()
             if self._import_tracker is not None:
                 self._link.report_imported(self._import_tracker.take())
 
@@ -128,7 +130,12 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         self._await_redis()
 
     def register_death(self) -> None:
-        """Settles what may be left, which RQ would forget here."""
+        """Settles what may be left, which RQ would forget here. If something has gone wrong while
+        the work horse runs, its job is left alone: the manager has the worker recovered once the
+        horse has ended."""
+        if self.horse_pid and not self.is_horse:
+            self.log.error("Worker %s leaves its work horse %d behind", self.name, self.horse_pid)
+            return
         self._settle_held(f"Worker {self.name} left.")
         super().register_death()
 
@@ -147,7 +154,7 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
             super().maintain_heartbeats(job, execution)
             if not self.connection.sismember(self.redis_workers_keys, self.key):
                 self._register_again()
-        except UNREACHABLE as error:
+        except RedisError as error:
             self.log.warning("Worker %s: heartbeat of job %s: %s", self.name, job.id, error)
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:

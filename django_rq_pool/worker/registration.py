@@ -178,7 +178,8 @@ class RegistrationMixin(Base):
         try:
             if recovery.takes_turn(self.connection, self._link.assignment.pool):
                 for member in recovery.lost_members(self.connection):
-                    self._recover(member)
+                    with recovery.surviving(member):
+                        self._recover(member)
                 recovery.sweep_left(self.connection)
         except UNREACHABLE as error:
             self.log.warning("Worker %s: looking for lost workers: %s", self.name, error)
