@@ -75,12 +75,16 @@ class DeadWorker:
     failures: int = 0
 
 
+RECOVERED = 83
+"""Exit status of a recovery process that has finished. It is not 0, because a callback of the
+project that runs in the process may end it with that."""
+
 RunWorker = Callable[[Assignment], int]
 """Runs a worker in the process that was forked for it, and returns the exit code. Signals are
 blocked when it is called."""
 
 RunRecovery = Callable[[DeadWorker], int]
-"""Recovers a dead worker's jobs, in the same way."""
+"""Recovers a dead worker's jobs, in the same way, and returns `RECOVERED` when it has."""
 
 RunAutoscaling = Callable[[CountsChannel, Lifeline, Counts, bool], int]
 """Loads the counts and measures, in the same way. Arguments: the channel to the manager, the

@@ -15,7 +15,7 @@ from rq.executions import WORKER_EXECUTIONS_KEY_TEMPLATE, Execution, ExecutionRe
 from rq.registry import StartedJobRegistry
 from rq.utils import as_text
 
-from .keys import BEGUN_KEY, IN_FLIGHT_KEY, NOT_BEGUN_FIELD, SETTLED_FIELD
+from .keys import BEGUN_KEY, IN_FLIGHT_KEY, NOT_BEGUN_FIELD, SETTLED_FIELD, TOLD_FIELD
 from .scripts import PUT_BACK
 
 
@@ -105,13 +105,13 @@ class HeldJobs:
             as_text(field): as_text(value)
             for field, value in self._redis.hgetall(self.begun_key).items()
         }
-        records.pop(SETTLED_FIELD, None)
-        if not records:
-            return []
         found = [
             Begun(queue_key, Execution.from_composite_key(field, connection=self._redis))
             for field, queue_key in records.items()
+            if field != SETTLED_FIELD and not field.startswith(TOLD_FIELD)
         ]
+        if not found:
+            return []
         with self._redis.pipeline(transaction=False) as pipeline:
             for each in found:
                 pipeline.hgetall(each.execution.key)
@@ -133,6 +133,20 @@ class HeldJobs:
         return Hold(
             place is not None, begun is not None, as_text(settled or b"").partition(" ")[0] == key
         )
+
+    def takes_telling(self, execution: Execution, token: str) -> bool:
+        """Whether the caller is the one that tells the project of a failure.
+
+        Args:
+            execution: the one that has failed.
+            token: of the caller.
+        """
+        field = TOLD_FIELD + execution.composite_key
+        with self._redis.pipeline() as pipeline:
+            pipeline.hsetnx(self.begun_key, field, token)
+            pipeline.hget(self.begun_key, field)
+            _, holder = pipeline.execute()
+        return as_text(holder or b"") == token
 
     def drop(self, executions: Iterable[Execution], origin: str) -> None:
         """Removes what is noted of executions of a job that is not running.

@@ -14,8 +14,8 @@ horse has begun. It has no time to live, and goes when it is empty."""
 BEGUN_KEY = RQ_KEY_PREFIX + ":pool:begun:%s"
 """Hash of the executions that a worker, by its name, has begun and that are not settled: each with
 the key of the queue that its job came from. In the field ``settled`` stands the execution that was
-settled last, and a token of who has settled it. It has no time to live, and goes when the worker
-leaves or has been recovered."""
+settled last, and a token of who has settled it; in others, who has told the project that an
+execution failed. It has no time to live, and goes when the worker leaves or has been recovered."""
 
 MEMBERS_KEY = RQ_KEY_PREFIX + ":pool:members"
 """Hash of the workers of all pools, by the key of their registration with RQ: to each its pool and
@@ -56,3 +56,6 @@ before it began."""
 
 SETTLED_FIELD = "settled"
 """Field of the hash of begun executions; the keys of executions have a colon."""
+
+TOLD_FIELD = "told "
+"""Begins the fields of that hash which say who has told the project that an execution failed."""

@@ -13,7 +13,7 @@ from setproctitle import setproctitle
 
 from ..config.groups import QueueGroup
 from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, client, probe
-from ..ipc.assignment import DeadWorker
+from ..ipc.assignment import RECOVERED, DeadWorker
 from ..ipc.stop_listener import StopListener
 from ..system import processes
 from .failure_notice import FailureNotice
@@ -40,8 +40,8 @@ def run_recovery(dead: DeadWorker) -> int:
         dead: the worker, and how it ended.
 
     Returns:
-        0 when the worker has been recovered, by this process or another; 1 when that has failed, or
-        the process was asked to leave before. The log says why.
+        `RECOVERED` when the worker has been recovered, by this process or another; 1 when that has
+        failed, or the process was asked to leave before. The log says why.
     """
     name = dead.assignment.name
     listener = StopListener(dead.assignment.lifeline)
@@ -68,7 +68,7 @@ def _run(dead: DeadWorker, listener: StopListener) -> int:
                 recovery.unregister()
                 _guard(recovery, dead.horse_pid)
                 recovery.finish(dead.cause)
-                return 0
+                return RECOVERED
         except UNREACHABLE as error:
             if str(error) != told:
                 told = str(error)
@@ -77,7 +77,7 @@ def _run(dead: DeadWorker, listener: StopListener) -> int:
         if listener.stopping or listener.wait(REDIS_RETRY):
             break
     if taken:
-        return 0
+        return RECOVERED
     logger.warning("recovery of worker %s: Redis is away, and the pool leaves", name)
     return 1
 

@@ -9,14 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+import secrets
+import traceback
+from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.defaults import DEFAULT_FAILURE_TTL
 from rq.exceptions import NoSuchJobError
 from rq.executions import Execution
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry
+from rq.results import Result
 from rq.utils import as_text
 from rq.utils import now as utc_now
 
@@ -75,6 +82,7 @@ class Settler:
         self._options = member.group.options
         self._notice = notice
         self._transactions = transactions or Transactions(redis, self.held, _once)
+        self._token = secrets.token_hex(8)
         self._notified: set[str] = set()
 
     def settle_all(self, cause: str) -> None:
@@ -84,10 +92,12 @@ class Settler:
             cause: why the jobs were cut short, as a sentence for their records.
         """
         for hand in self.put_back_and_list_begun():
-            self.end(hand, cause)
+            with self._failing_unusable(hand.queue.key, hand.execution):
+                self.end(hand, cause)
 
     def put_back_and_list_begun(self) -> list[InHand]:
-        """Puts back every job that no work horse has begun, and forgets those that are gone.
+        """Puts back every job that no work horse has begun, forgets those that are gone, and fails
+        those that cannot be loaded.
 
         Returns:
             The jobs that were begun and not settled.
@@ -96,8 +106,30 @@ class Settler:
         noted = self.held.noted() if taken else []
         for fetched in reversed(taken):
             self.put_back(fetched, [each for each in noted if each.job_id == fetched.job_id])
-        hands = (self._in_hand(begun) for begun in self.held.begun())
-        return [hand for hand in hands if hand is not None]
+        hands = []
+        for begun in self.held.begun():
+            with self._failing_unusable(begun.queue_key, begun.execution):
+                hand = self._in_hand(begun)
+                if hand is not None:
+                    hands.append(hand)
+        return hands
+
+    @contextlib.contextmanager
+    def _failing_unusable(self, queue_key: str, execution: Execution) -> Iterator[None]:
+        """Fails a job whose data, or class, raises an error where it is settled. It would raise the
+        same each time, and the worker's other jobs would never be settled."""
+        try:
+            yield
+        except RedisError:
+            raise
+        except Exception:
+            logger.exception(
+                "job %s of worker %s cannot be settled in its own way, failing it",
+                execution.job_id,
+                self.member.name,
+            )
+            fetched = Fetched(queue_key, execution.job_id)
+            self.fail_unusable(fetched, traceback.format_exc(), execution)
 
     def put_back(
         self, fetched: Fetched, executions: list[Execution], *, counted: bool = False
@@ -149,16 +181,43 @@ class Settler:
         )
         return True
 
-    def fail_unreadable(self, fetched: Fetched) -> None:
-        """Puts a job whose data cannot be read among the failed ones of its queue."""
-        prefix = self._classes.queue.redis_queue_namespace_prefix
-        registry = FailedJobRegistry(fetched.queue_key.removeprefix(prefix), connection=self.redis)
-        key = self._classes.job.key_for(fetched.job_id)
+    def fail_unusable(
+        self, fetched: Fetched, reason: str, execution: Execution | None = None
+    ) -> None:
+        """Fails a job that cannot be used, with nothing of its data and its class but the keys.
+
+        Args:
+            fetched: the job, and where it came from.
+            reason: why, for its record.
+            execution: its execution; None if none was noted.
+        """
+        job_id = fetched.job_id
+        queue = self._queue(fetched.queue_key)
+        if execution is None:
+            execution = Execution(uuid4().hex, job_id, self.redis, self.member.name)
+        job = self._stand_in(job_id, queue.name)
+        failed = FailedJobRegistry(queue.name, connection=self.redis)
         with self.redis.pipeline() as pipeline:
-            pipeline.hset(key, "status", JobStatus.FAILED.value)
-            pipeline.zadd(registry.key, {fetched.job_id: "+inf"})
-            pipeline.lrem(self.held.in_flight_key(fetched.queue_key), 1, fetched.job_id)
-            pipeline.execute()
+            execution.delete(job=job, pipeline=pipeline)
+            pipeline.hset(job.key, "status", JobStatus.FAILED.value)
+            pipeline.zadd(failed.key, {job_id: "+inf"})
+            Result.create_failure(
+                job, DEFAULT_FAILURE_TTL, reason, self.member.name, pipeline=pipeline
+            )
+            with contextlib.suppress(NotHeld):
+                self._settle(InHand(job, queue, execution), pipeline, JobStatus.FAILED)
+
+    def _stand_in(self, job_id: str, origin: str) -> Job:
+        """A job with the keys of one that cannot be used."""
+        prefix = self._classes.job.redis_job_namespace_prefix
+        job: Job = type("Job", (Job,), {"redis_job_namespace_prefix": prefix})(
+            connection=self.redis
+        )
+        job._id, job.origin = job_id, origin  # RQ's constructor refuses an id that is none
+        rate, limit = self.redis.hmget(job.key, ["rate_limit_key", "rate_limit_concurrency"])
+        if rate and limit:
+            job.rate_limit_key, job.rate_limit_concurrency = as_text(rate), int(limit)
+        return job
 
     def end(self, hand: InHand, cause: str) -> None:
         """Settles a job that was begun: retried, failed or requeued."""
@@ -170,24 +229,34 @@ class Settler:
                     return
                 job.retries_left = 0
                 cause += TOO_OFTEN
-            # The record below may be repeated until Redis takes it; the project is told once.
-            if self._notice is not None and hand.execution.id not in self._notified:
-                self._notified.add(hand.execution.id)
-                self._notice.send(job)
+            self._tell(hand)
             self._record_failure(hand, cause)
         except NotHeld:
             logger.info("job %s of worker %s has been settled already", job.id, self.member.name)
 
-    def _in_hand(self, begun: Begun) -> InHand | None:
-        """The job of an execution; None, and nothing left of it, when it needs no settling."""
-        execution = begun.execution
+    def _tell(self, hand: InHand) -> None:
+        """Tells the project of a failure, once. The record of it may be repeated until Redis takes
+        it; and what the project does may end this process, so that another one goes on."""
+        execution = hand.execution
+        if self._notice is None or execution.id in self._notified:
+            return
+        if self.held.takes_telling(execution, self._token):
+            self._notified.add(execution.id)
+            self._notice.send(hand.job)
+
+    def _queue(self, key: str) -> Queue:
         prefix = self._classes.queue.redis_queue_namespace_prefix
-        queue = self._classes.queue(
-            begun.queue_key.removeprefix(prefix),
+        return self._classes.queue(
+            key.removeprefix(prefix),
             connection=self.redis,
             job_class=self._classes.job,
             serializer=self._classes.serializer,
         )
+
+    def _in_hand(self, begun: Begun) -> InHand | None:
+        """The job of an execution; None, and nothing left of it, when it needs no settling."""
+        execution = begun.execution
+        queue = self._queue(begun.queue_key)
         with contextlib.suppress(NoSuchJobError):
             job = self.job_of(execution)
             if self._is_unsettled(job):

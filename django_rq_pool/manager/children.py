@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from .. import hooks
 from ..config.groups import QueueGroup
-from ..ipc.assignment import Assignment, DeadWorker
+from ..ipc.assignment import RECOVERED, Assignment, DeadWorker
 from ..ipc.counts_records import GroupStats, WorkerStats
 from ..planning.backoff import QUICK, Backoff
 from ..planning.plan import Action, KillHorse, Recover, StopRecovery, StopWorker
@@ -205,12 +205,13 @@ class Children:
 
     def _on_recovery_exit(self, recovery: RecoveryProcess, death: processes.Death) -> None:
         now = processes.monotonic()
-        dead = None if death.clean else recovery.failed(now, random.random())
+        finished = death.exit_code == RECOVERED
+        dead = None if finished else recovery.failed(now, random.random())
         if dead is not None:
             self._recover_later(dead, str(death))
         else:
             del self._dead_workers[recovery.name]
-            if not death.clean:
+            if not finished:
                 _log_unrecovered(recovery.name)
         if not self._adopts_orphans and (dead is None or not self._is_alive(recovery.guards)):
             guarded = self.roster.release_orphan(recovery.guards)

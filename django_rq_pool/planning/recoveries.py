@@ -1,7 +1,7 @@
 """Recoveries: when a dead worker gets another recovery process, after one that has failed.
 
 Rule of the room: arithmetic on frozen records. The time and the random number are arguments. A
-recovery is finished when its process has ended with status 0; else it is still to be done.
+recovery is finished when its process has said so by its exit status; else it is still to be done.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+import traceback
 from typing import Any
 
 from redis.exceptions import NoPermissionError
@@ -193,7 +194,7 @@ class PooledWorker(ExecutionMixin):
         except Exception:
             # RQ's worker would die of it and the job be lost. Requeued, it would kill the next one.
             self.log.exception("Worker %s: cannot load job %s", self.name, fetched.job_id)
-            self._settler.fail_unreadable(fetched)
+            self._settler.fail_unusable(fetched, traceback.format_exc())
             return None
         if result is None:
             self._settler.held.forget(fetched)  # deleted while it waited: RQ takes the next one too

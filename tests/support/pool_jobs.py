@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 from redis.connection import AbstractConnection
-from rq import SimpleWorker, Worker, get_current_job
+from rq import Queue, SimpleWorker, Worker, get_current_job
 from rq.job import Job, JobStatus
 
 THE_CAUSE = "this worker class raises at boot"
@@ -146,14 +146,13 @@ class CustomJob(Job):
     pass
 
 
-class BreaksRecoveries(Job):
-    """Cannot be fetched while a key is there."""
+class BreaksRecoveries(Queue):
+    """Cannot be made while a key is there."""
 
-    @classmethod
-    def fetch(cls, *args, **kwargs):
+    def __init__(self, *args, **kwargs):
         if client().exists("broken"):
-            raise RuntimeError("this job class is broken")
-        return super().fetch(*args, **kwargs)
+            raise RuntimeError("this queue class is broken")
+        super().__init__(*args, **kwargs)
 
 
 class KilledOnTheWay(Job):

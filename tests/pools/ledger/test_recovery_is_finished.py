@@ -210,17 +210,17 @@ def test_a_pool_that_is_told_to_leave_says_whom_redis_does_not_let_it_recover(
 def test_an_error_in_a_recovery_is_told_in_full_once_and_the_recovery_tried_again(
     start_pool, enqueue, valkey
 ):
-    job_class = "job_class: pool_jobs.BreaksRecoveries"
+    queue_class = "queue_class: pool_jobs.BreaksRecoveries"
     pool = start_pool(
-        yaml=f"high: {{workers: 1, worker_class: rq.SimpleWorker, {job_class}}}"
+        yaml=f"high: {{workers: 1, worker_class: rq.SimpleWorker, {queue_class}}}"
     ).expect_ready(1)
     job, worker, _ = hold(enqueue, valkey)
     valkey.set("broken", 1)
     os.kill(worker.pid, signal.SIGKILL)
 
-    told = rf"recovery of worker {worker.name}: RuntimeError\('this job class is broken'\)"
+    told = rf"recovery of worker {worker.name}: RuntimeError\('this queue class is broken'\)"
     pool.expect(told, 3)
-    assert len(pool.found("Traceback")) == 1
+    assert len(pool.found(f"{told}\nTraceback")) == 1
     valkey.delete("broken")
     eventually(lambda: job.get_status() == JobStatus.FAILED)
     eventually(lambda: assert_nothing_left(valkey, workers=1))

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from redis.exceptions import ConnectionError
 from rq import Retry
 from rq.job import Dependency, Job, JobStatus
+from rq.rate_limit import RateLimit
 from rq.registry import FailedJobRegistry, ScheduledJobRegistry
 
 from django_rq_pool.ledger.held import Fetched
+from django_rq_pool.ledger.settle import Settler
 from ledger_steps import (
     NAME,
     assert_nothing_held,
     begin,
     commands_of,
+    member,
     note_execution,
     settler,
     take,
@@ -188,9 +193,10 @@ def test_a_job_that_is_requeued_has_not_failed_and_nobody_is_told(valkey, queue)
 def test_a_job_whose_data_cannot_be_read_is_among_the_failed_ones(valkey, queue):
     job = queue.enqueue("jobs.some")
     take(valkey, queue, job)
-    settler(valkey).fail_unreadable(Fetched(queue.key, job.id))
+    settler(valkey).fail_unusable(Fetched(queue.key, job.id), "It makes no sense.")
     failed = FailedJobRegistry("high", connection=valkey)
     assert failed.get_job_ids(cleanup=False) == [job.id]
+    assert job.latest_result().exc_string == "It makes no sense."
     assert_nothing_held(valkey)
 
 
@@ -254,3 +260,72 @@ def test_a_dependent_without_end_of_life_is_enqueued_with_its_data(valkey, queue
     settler(valkey).settle_all(CAUSE)
     assert queue.job_ids == [dependent.id]
     assert Job.fetch(dependent.id, connection=valkey).func_name == "jobs.some"
+
+
+def test_a_job_that_cannot_be_used_holds_up_no_other(valkey, queue):
+    limit = RateLimit("partner", 1)
+    broken = queue.enqueue("jobs.some", rate_limit=limit)
+    waits = queue.enqueue("jobs.some", rate_limit=limit)
+    then = queue.enqueue("jobs.some", depends_on=Dependency(broken, allow_failure=True))
+    others = [queue.enqueue("jobs.some") for _ in range(3)]
+    for job in (others[0], broken, others[1]):
+        begin(valkey, queue, job)
+    take(valkey, queue, others[2])
+    valkey.hset(broken.key, "created_at", "nonsense")
+    settler(valkey).settle_all(CAUSE)
+    failed = FailedJobRegistry("high", connection=valkey).get_job_ids(cleanup=False)
+    assert set(failed) == {broken.id, others[0].id, others[1].id}
+    assert set(queue.job_ids) == {others[2].id, then.id, waits.id}
+    assert valkey.hget(broken.key, "status") == b"failed"
+    assert "nonsense" in broken.latest_result().exc_string
+    assert_nothing_held(valkey)
+
+
+class RefusesToFail(Job):
+    """Raises where its failure is recorded."""
+
+    def _handle_failure(self, *args, **kwargs):
+        raise ValueError("this job class is broken")
+
+
+def test_a_job_whose_class_raises_where_it_is_settled_is_failed_with_that(valkey, queue):
+    refuses, other = queue.enqueue("jobs.some"), queue.enqueue("jobs.some")
+    for job in (refuses, other):
+        begin(valkey, queue, job)
+    theirs = replace(member(), classes=replace(member().classes, job=RefusesToFail))
+    with_class = Settler(valkey, theirs)
+    with_class.settle_all(CAUSE)
+    for job in (refuses, other):
+        assert job.get_status() == JobStatus.FAILED
+        assert "this job class is broken" in job.latest_result().exc_string
+    assert_nothing_held(valkey)
+
+
+def test_what_redis_cannot_do_now_is_no_reason_to_fail_a_job(valkey, queue, monkeypatch):
+    job = queue.enqueue("jobs.some")
+    begin(valkey, queue, job)
+    again = settler(valkey)
+    with monkeypatch.context() as patch:
+        patch.setattr(again, "job_of", unreachable)
+        with pytest.raises(ConnectionError):
+            again.settle_all(CAUSE)
+    assert job.get_status() == JobStatus.STARTED
+
+
+def test_the_project_is_told_of_a_failure_by_one_process_only(valkey, queue):
+    told = Notice()
+    job = queue.enqueue("jobs.some")
+    begin(valkey, queue, job)
+
+    class Ends(Notice):
+        def send(self, job: Job) -> None:
+            super().send(job)
+            raise SystemExit(0)
+
+    first = Ends()
+    with pytest.raises(SystemExit):
+        settler(valkey, first).settle_all(CAUSE)
+    assert job.get_status() == JobStatus.STARTED
+    settler(valkey, told).settle_all(CAUSE)
+    assert (len(first.told), len(told.told)) == (1, 0)
+    assert job.get_status() == JobStatus.FAILED
