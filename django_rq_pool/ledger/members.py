@@ -7,6 +7,7 @@ registers, so that whoever finds it lost settles them by its rules and not by hi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from types import ModuleType
 from typing import Any
@@ -151,7 +152,26 @@ def join(redis: Redis, member: Member) -> None:
     with redis.pipeline() as pipeline:
         pipeline.hset(MEMBERS_KEY, member.key, member.record())
         pipeline.hdel(LEFT_KEY, member.key)
+        pipeline.hdel(SUSPECTS_KEY, member.key)
         pipeline.execute()
+
+
+def ask_whether_known(member: Member, commands: Any) -> None:
+    """Asks whether all that a registration consists of is there. The hash alone says little: RQ
+    writes to it at many places, and makes a part of it anew.
+
+    Args:
+        member: the worker.
+        commands: the pipeline in which it asks. Its last answers are for `is_known`.
+    """
+    commands.hexists(member.key, "birth")
+    commands.sismember(member.registry, member.key)
+    commands.hexists(MEMBERS_KEY, member.key)
+
+
+def is_known(answers: Sequence[Any]) -> bool:
+    """What the answers of a pipeline say that ends with `ask_whether_known`."""
+    return all(answers[-3:])
 
 
 def leave(redis: Redis, member: Member, pipeline: Any = None) -> None:

@@ -175,6 +175,9 @@ if not is_held() then
     redis.call('ZREM', running, execution)
     redis.call('ZREM', prefix .. ':executions:' .. id, string.sub(execution, #id + 2))
     redis.call('SREM', executions, execution)
+    if redis.call('HEXISTS', job_key, 'created_at') == 0 then
+        redis.call('DEL', job_key)  -- nothing but a heartbeat of a job that is gone
+    end
     return 0
 end
 redis.call('HSET', begun, 'settled', mark)

@@ -152,8 +152,7 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         logged. And a worker that Redis has forgotten gets its hash back from RQ, and no more."""
         try:
             super().maintain_heartbeats(job, execution)
-            if not self.connection.sismember(self.redis_workers_keys, self.key):
-                self._register_again()
+            self._register_again_if_forgotten()
         except RedisError as error:
             self.log.warning("Worker %s: heartbeat of job %s: %s", self.name, job.id, error)
 

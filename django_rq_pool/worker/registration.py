@@ -140,12 +140,19 @@ class RegistrationMixin(Base):
         try:
             with self.connection.pipeline(transaction=False) as own:
                 super().heartbeat(timeout, own)
-                is_new, *_ = own.execute()
+                members.ask_whether_known(self._settler.member, own)
+                answers = own.execute()
             self._note_heartbeat()
-            if is_new:
+            if not members.is_known(answers):
                 self._register_again()
         except UNREACHABLE as error:
             self.log.warning("Worker %s: heartbeat: %s", self.name, error)
+
+    def _register_again_if_forgotten(self) -> None:
+        with self.connection.pipeline(transaction=False) as pipeline:
+            members.ask_whether_known(self._settler.member, pipeline)
+            if not members.is_known(pipeline.execute()):
+                self._register_again()
 
     def _note_heartbeat(self) -> None:
         self._heartbeat_due = time.monotonic() + _HEARTBEAT_SECONDS
@@ -200,8 +207,7 @@ class RegistrationMixin(Base):
         """Waits for Redis, and registers again where it has forgotten the worker."""
         if not self._link.await_redis():
             raise StopRequested
-        if not self.connection.exists(self.key):
-            self._register_again()
+        self._register_again_if_forgotten()
 
     def _retry_while_unavailable(self, write: Callable[[], Outcome]) -> Outcome:
         """Repeats what must succeed until Redis is back.
