@@ -24,7 +24,7 @@ from ..config import declared
 from ..config.groups import QueueGroup
 from ..config.pool_redis import PoolRedis
 from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
-from ..ledger import members, recovery
+from ..ledger import abandoned, members, recovery
 from ..ledger.failure_notice import FailureNotice
 from ..ledger.held import HeldJobs
 from ..ledger.keys import MAINTAINED_KEY
@@ -160,8 +160,10 @@ class RegistrationMixin(Base):
     def clean_registries(self) -> None:
         """RQ has each worker clean the registries of its queues when it starts and every ten
         minutes, and look whether every other worker is registered. For a hundred workers that is
-        ten thousand questions each time. Here one worker does so for its whole group."""
+        ten thousand questions each time. Here one worker does so for its whole group. And RQ fails
+        a job whose last heartbeat is old by this host's clock, though it runs."""
         if self._takes_turn():
+            abandoned.spare_held(self.connection, self.queue_names())
             super().clean_registries()
         else:
             cast(Any, self).last_cleaned_at = utc_now()
