@@ -67,6 +67,19 @@ class PoolPipeline(_Exchanges, Pipeline):
         with _translated(self.connection_pool):
             return super().immediate_execute_command(*args, **options)
 
+    def reset(self) -> None:  # type: ignore[override]
+        """Gives the connection back. redis-py sends an UNWATCH before, also when the connection was
+        lost: on a new one, which watches nothing. It keeps the connection if that times out."""
+        connection = self.connection
+        if connection is not None and getattr(connection, "_sock", connection) is None:
+            self.watching = False
+        try:
+            super().reset()
+        except TimeoutError:
+            self.watching = False
+            connection.disconnect()  # type: ignore[union-attr]
+            super().reset()
+
     def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
         with _whole(connection):
             return super()._execute_transaction(connection, commands, raise_on_error)

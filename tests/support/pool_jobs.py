@@ -119,6 +119,11 @@ def fail_once() -> None:
         raise RuntimeError("the first time it fails")
 
 
+def answer_limit() -> float:
+    """The socket timeout of the connections that RQ gives to a job, in seconds."""
+    return float(get_current_job().connection.connection_pool.connection_kwargs["socket_timeout"])
+
+
 def write_meta() -> None:
     job = get_current_job()
     job.meta["job"] = job.id

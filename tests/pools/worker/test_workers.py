@@ -8,6 +8,7 @@ import pytest
 from rq import Worker
 from rq.serializers import JSONSerializer
 
+from django_rq_pool.config.pool_redis import COMMAND_TIMEOUT
 from harness import DEADLINE, eventually
 
 
@@ -136,3 +137,15 @@ def test_no_two_processes_of_an_idle_pool_share_a_socket_to_redis(start_pool, va
     assert len(set().union(*inodes)) == sum(map(len, inodes))
     assert not [c for c in pool.manager.net_connections() if c.raddr]
     assert pool.stop() == 0
+
+
+@pytest.mark.parametrize("worker_class", ["rq.Worker", "rq.SimpleWorker"])
+def test_rq_does_not_have_a_worker_wait_minutes_for_a_silent_server(
+    start_pool, enqueue, worker_class
+):
+    start_pool(
+        yaml=f"high: {{workers: 1, worker_class: {worker_class}, with_scheduler: true}}"
+    ).expect_ready(1)
+    job = enqueue("high", "answer_limit")
+    eventually(lambda: job.is_finished)
+    assert job.return_value() == COMMAND_TIMEOUT

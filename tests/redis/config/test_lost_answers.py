@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
 import pytest
 from redis.exceptions import (
+    ConnectionError,
     TimeoutError,
     WatchError,
 )
@@ -56,6 +58,25 @@ def test_a_lost_answer_is_not_called_a_change_of_the_watched_key(hasty, frozen, 
         with frozen(), pytest.raises(TimeoutError):
             pipeline.execute()
     eventually(lambda: admin.get("count") == b"1")
+    with hasty.pipeline() as pipeline:
+        pipeline.watch("key")
+        pipeline.multi()
+        pipeline.incr("count")
+        admin.client_kill_filter(skipme=True)
+        with pytest.raises(ConnectionError):
+            pipeline.execute()
+
+
+def test_a_pipeline_gives_its_connection_back_when_the_server_is_silent(hasty, frozen):
+    with frozen(), contextlib.suppress(TimeoutError), hasty.pipeline() as pipeline:
+        pipeline.watch("key")
+    hasty.ping()
+    with hasty.pipeline() as pipeline:
+        pipeline.watch("key")
+        with frozen():
+            pipeline.reset()
+    assert not hasty.connection_pool._in_use_connections
+    hasty.ping()
 
 
 def test_a_change_of_the_watched_key_is_still_one(client, admin):

@@ -114,6 +114,8 @@ def test_a_client_of_the_projects_cache_is_copied_and_neither_changed_nor_connec
     }
     assert (keepalive, before["retry_on_error"], vars(retry)) == contents
     assert opened(theirs) == []
+    assert options(own).get("maint_notifications_pool_handler") is None
+    assert options(own).get("himport_registry", own) is not before.get("himport_registry")
 
 
 def test_it_is_of_the_projects_class_and_keeps_its_options(make_client, theirs, monkeypatch):
@@ -165,6 +167,7 @@ TCP = {"HOST": "127.0.0.1", "PORT": 6379, "DB": 3}
     [
         ({"URL": "redis://127.0.0.1:6379/3"}, redis.Connection),
         ({"URL": "redis://127.0.0.1:6379/3?max_connections=1"}, redis.Connection),
+        ({"URL": "redis://127.0.0.1:6379/3?retry_on_timeout=yes"}, redis.Connection),
         ({"URL": "rediss://127.0.0.1:6379/3"}, SSLConnection),
         ({"URL": "unix:///run/valkey.sock?db=3"}, UnixDomainSocketConnection),
         ({"UNIX_SOCKET_PATH": "/run/valkey.sock", "DB": 3}, UnixDomainSocketConnection),

@@ -83,6 +83,20 @@ def test_it_comes_back_when_the_server_was_silent(monkeypatch, frozen, short, ad
     with frozen():
         eventually(lambda: heard.socket() is not before)
     eventually(lambda: publish(admin, heard, b"second"))
+    kept, pings = heard.socket(), pinged(admin)
+    eventually(lambda: pinged(admin) >= pings + 3)
+    assert heard.socket() is kept
+
+
+def test_a_timeout_is_an_error_that_the_thread_of_rq_survives(make_client, own_server, frozen):
+    client = make_client(URL=f"{own_server.url}?db=1&socket_timeout=0.2")
+    subscription = client.pubsub()
+    subscription.subscribe(channel=lambda message: None)
+    with frozen():
+        subscription.connection.disconnect()
+        with pytest.raises(ConnectionError):
+            subscription.get_message(timeout=0.2)
+    subscription.close()
 
 
 def test_it_asks_a_living_server_on_one_connection(monkeypatch, admin, request):

