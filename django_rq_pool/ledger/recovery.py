@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -210,6 +211,14 @@ class Recovery:
             unregister(self._redis, self._member, pipeline)
             pipeline.delete(self._settler.held.executions_key)
             leave(self._redis, self._member, pipeline)
-            free = self._redis.register_script(FREE_LOCK)
-            free(keys=[self._lock_key], args=[self._token], client=pipeline)
+            self.unlock(pipeline)
             pipeline.execute()
+
+    def unlock(self, pipeline: Any = None) -> None:
+        """Lets another process recover the worker.
+
+        Args:
+            pipeline: where the command goes; None has it carried out at once.
+        """
+        free = self._redis.register_script(FREE_LOCK)
+        free(keys=[self._lock_key], args=[self._token], client=pipeline)

@@ -7,6 +7,7 @@ recovered.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from rq import Worker, worker_registration
 from rq.exceptions import StopRequested
 from rq.utils import now as utc_now
@@ -200,8 +201,13 @@ class RegistrationMixin(Base):
         lost = Recovery(Settler(self.connection, member, notice), secrets.token_hex(8))
         if lost.lock():
             logger.warning("worker %s was lost; recovering its jobs", member.name)
-            lost.unregister()
-            lost.finish(f"Worker {member.name} was lost with its host.")
+            try:
+                lost.unregister()
+                lost.finish(f"Worker {member.name} was lost with its host.")
+            except BaseException:
+                with contextlib.suppress(RedisError):  # then the lock ends by itself
+                    lost.unlock()
+                raise
 
     # An absent Redis
 

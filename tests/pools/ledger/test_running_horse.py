@@ -90,6 +90,7 @@ def test_what_another_lost_worker_has_left_does_not_end_the_one_that_looks(
     valkey.rpush(f"rq:pool:in-flight:{member().name}:rq:queue:high", b"\xff is no job id")
     pool = start_pool("low=1").expect_ready(1)
     pool.expect(f"what worker {member().name} has left cannot be settled now")
+    assert not valkey.exists(f"rq:pool:recovery:{member().name}")  # the next look tries again
     job = enqueue("low", "note", "trace")
     eventually(lambda: job.is_finished)
     assert len(pool.found("forked")) == 1
