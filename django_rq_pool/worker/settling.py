@@ -43,8 +43,16 @@ class SettlingMixin(RegistrationMixin):
     def handle_job_success(
         self, job: Job, queue: Queue, started_job_registry: Any, execution: Execution
     ) -> None:
-        """Waits while Redis is away: for RQ, a job whose success cannot be written has failed."""
-        write = partial(super().handle_job_success, job, queue, started_job_registry, execution)
+        """Waits while Redis is away: for RQ, a job whose success cannot be written has failed. So
+        has one with ``result_ttl=0`` whose execution has expired meanwhile: RQ reads it again in
+        order to delete it."""
+        write_success = super().handle_job_success
+
+        def write() -> None:
+            if job.get_result_ttl(self.default_result_ttl) == 0:
+                execution.save(self.job_monitoring_interval + 60)
+            write_success(job, queue, started_job_registry, execution)
+
         self._settle(InHand(job, queue, execution), JobStatus.FINISHED, write)
 
     def handle_job_retry(

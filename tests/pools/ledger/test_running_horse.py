@@ -108,3 +108,18 @@ def test_a_job_that_was_canceled_while_it_ran_is_not_requeued(start_pool, enqueu
     assert Queue("high", connection=valkey).job_ids == []
     assert valkey.llen("gate:running") == 1
     assert pool.stop() == 0
+
+
+def test_a_job_that_keeps_no_result_has_succeeded_though_its_execution_has_expired(
+    start_pool, enqueue, valkey
+):
+    pool = start_pool("high=1").expect_ready(1)
+    job, _ = hold(enqueue, valkey, result_ttl=0, retry=Retry(max=1))
+    valkey.delete(*valkey.keys("rq:execution:*"))
+    valkey.rpush("gate:open", 1)
+    eventually(lambda: not valkey.exists(job.key))
+    other = enqueue("high", "note", "trace")
+    eventually(lambda: other.is_finished)
+    assert valkey.llen("gate:running") == 1
+    assert valkey.keys(f"*{job.id}*") == []
+    assert pool.stop() == 0
