@@ -219,6 +219,14 @@ class Settler:
             job.rate_limit_key, job.rate_limit_concurrency = as_text(rate), int(limit)
         return job
 
+    def forget(self, hand: InHand) -> None:
+        """Removes what is noted of a job that was deleted while it ran, and frees its slot of a
+        rate limit."""
+        with self.redis.pipeline() as pipeline:
+            hand.execution.delete(job=hand.job, pipeline=pipeline)
+            with contextlib.suppress(NotHeld):
+                self._settle(hand, pipeline)
+
     def end(self, hand: InHand, cause: str) -> None:
         """Settles a job that was begun: retried, failed or requeued."""
         job = hand.job

@@ -100,7 +100,7 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         if hold.settled:
             return
         if hold.begun and not self.connection.exists(hand.job.key):
-            self._settler.held.drop([hand.execution], hand.queue.name)  # deleted while it ran
+            self._settler.forget(hand)
         elif hold.begun or (hold.taken and not self._is_refused):
             self._fail(hand, self._own_end or "The job was not run. ")
         else:

@@ -8,6 +8,7 @@ import signal
 import pytest
 from rq import Callback, Queue, Retry, Worker
 from rq.job import Dependency, JobStatus
+from rq.rate_limit import RateLimit
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
 
 from django_rq_pool.ledger.members import join
@@ -242,4 +243,19 @@ def test_a_job_that_is_deleted_while_it_runs_leaves_nothing_among_the_started_on
         return True
 
     eventually(nothing_left)
+    assert pool.stop() == 0
+
+
+def test_a_job_that_is_deleted_while_it_runs_and_is_killed_frees_its_slot_of_a_rate_limit(
+    start_pool, enqueue, valkey
+):
+    pool = start_pool("high=1").expect_ready(1)
+    limit = RateLimit("partner", 1)
+    job = enqueue("high", "hold", "gate", rate_limit=limit)
+    next_job = enqueue("high", "note", "trace", rate_limit=limit)
+    eventually(lambda: valkey.llen("gate:running"))
+    job.delete()
+    os.kill(int(valkey.lindex("gate:running", 0)), signal.SIGKILL)
+    eventually(lambda: next_job.is_finished)
+    assert StartedJobRegistry("high", connection=valkey).get_job_ids(cleanup=False) == []
     assert pool.stop() == 0
