@@ -17,13 +17,13 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job
 from rq.serializers import resolve_serializer
-from rq.utils import import_attribute
+from rq.utils import as_text, import_attribute
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from ..config.classes import worker_class_of
 from ..config.groups import QueueGroup
 from ..config.options import GroupOptions
-from .keys import BEGUN_KEY, LEFT_KEY, MEMBERS_KEY, SUSPECTS_KEY
+from .keys import BEGUN_KEY, LEFT_KEY, MEMBERS_KEY, SETTLED_FIELD, SUSPECTS_KEY, TOLD_FIELD
 
 
 @dataclass(frozen=True)
@@ -184,11 +184,14 @@ def leave(redis: Redis, member: Member, pipeline: Any = None) -> None:
         pipeline: where the commands go; None has them carried out at once.
     """
     now, _ = redis.time()
+    fields = (as_text(field) for field in redis.hkeys(BEGUN_KEY % member.name))
+    notes = [field for field in fields if field.startswith(TOLD_FIELD)] + [SETTLED_FIELD]
     commands = redis.pipeline() if pipeline is None else pipeline
     commands.hset(LEFT_KEY, member.key, json.dumps([int(now), member.record()]))
     commands.hdel(MEMBERS_KEY, member.key)
     commands.hdel(SUSPECTS_KEY, member.key)
-    commands.delete(BEGUN_KEY % member.name)
+    # What a worker that was taken for lost, and is back, has begun meanwhile stays.
+    commands.hdel(BEGUN_KEY % member.name, *notes)
     if pipeline is None:
         commands.execute()
 

@@ -22,6 +22,8 @@ from rq.utils import now as utc_now
 from ..config.redis_clients import UNREACHABLE
 from . import schedulers
 from .keys import (
+    BEGUN_KEY,
+    IN_FLIGHT_KEY,
     LEFT_KEY,
     MEMBERS_KEY,
     RECOVERY_LOCK_KEY,
@@ -59,15 +61,17 @@ def takes_turn(redis: Redis, pool: str) -> bool:
     return bool(redis.set(SWEPT_KEY % pool, 1, nx=True, ex=SWEEP_SECONDS - 1))
 
 
-def lost_members(redis: Redis) -> list[Member]:
+def lost_members(redis: Redis, pool: str) -> list[Member]:
     """The workers that are gone and have not been recovered, of whichever pool.
 
     Their registration has expired: their host vanished, or the manager was killed with them. A
     worker that lives and could not reach Redis for a while looks the same until its next heartbeat.
-    So a worker is suspected first, and counts as lost after `SUSPECT_SECONDS`.
+    So a worker is suspected first, and counts as lost after `SUSPECT_SECONDS`. One of another pool
+    counts as lost after twice that time: its own pool knows better how to tell its project.
 
     Args:
         redis: a client of their server.
+        pool: the name of the caller's pool.
     """
     keys = [as_text(key) for key in redis.hkeys(MEMBERS_KEY)]
     # One question for all of them, which is all that it takes while nobody is missing.
@@ -88,7 +92,11 @@ def lost_members(redis: Redis) -> list[Member]:
             pipeline.hdel(SUSPECTS_KEY, key)
         pipeline.execute()
     lost = [key for key in missing if now - since.get(key, now) >= SUSPECT_SECONDS]
-    return list(_read(redis, lost))
+    return [
+        member
+        for member in _read(redis, lost)
+        if member.pool == pool or now - since[member.key] >= 2 * SUSPECT_SECONDS
+    ]
 
 
 def _read(redis: Redis, keys: list[str]) -> Iterator[Member]:
@@ -113,19 +121,28 @@ def sweep_left(redis: Redis) -> None:
     if not left:
         return
     now, _ = redis.time()
-    for key, value in left.items():
-        try:
-            since, record = json.loads(value)
-            member = member_of(as_text(key), record)
-        except (ValueError, KeyError, TypeError):
-            redis.hdel(LEFT_KEY, key)
+    with redis.pipeline(transaction=False) as pipeline:
+        for key, value in left.items():
+            pipeline.exists(*_places(value))
+            pipeline.hexists(MEMBERS_KEY, key)
+        answers = pipeline.execute()
+    for (key, value), (found, is_back) in zip(left.items(), zip(answers[::2], answers[1::2])):
+        if is_back:
             continue
-        if redis.hexists(MEMBERS_KEY, key):
-            continue  # it has just come back
-        with surviving(member):
-            Settler(redis, member).settle_all(f"Worker {member.name} had left.")
+        since, record = json.loads(value)
+        if found:
+            member = member_of(as_text(key), record)
+            with surviving(member):
+                Settler(redis, member).settle_all(f"Worker {member.name} had left.")
         if now - since > _LEFT_SECONDS:
             redis.hdel(LEFT_KEY, key)
+
+
+def _places(value: str | bytes) -> list[str]:
+    """The keys at which a worker that has left may hold a job."""
+    data = json.loads(json.loads(value)[1])
+    name = data["name"]
+    return [BEGUN_KEY % name, *(IN_FLIGHT_KEY % (name, key) for key in data["queue_keys"])]
 
 
 @contextlib.contextmanager

@@ -69,6 +69,9 @@ class Transactions:
         held: the jobs that the worker holds.
         repeat: how a step is repeated while Redis is unavailable.
         replicas: how many replicas must have a step before it counts; 0: none is waited for.
+
+    Attributes:
+        settled: the execution that this process has settled last, as RQ's set names it.
     """
 
     def __init__(self, redis: Redis, held: HeldJobs, repeat: Repeat, replicas: int = 0) -> None:
@@ -77,6 +80,7 @@ class Transactions:
         self._repeat = repeat
         self._replicas = replicas
         self._token = secrets.token_hex(4)
+        self.settled = ""
 
     def begin(self, hand: InHand, commands: Iterable[Command]) -> None:
         """Makes a job that was taken a begun one.
@@ -130,6 +134,7 @@ class Transactions:
             job.rate_limit_key if job.has_rate_limit else "",
         ]
         self._carry_out(SETTLE, keys, [*arguments, *_counted(commands)])
+        self.settled = execution.composite_key
 
     def _carry_out(self, script: str, keys: list[str], arguments: list[Any]) -> None:
         answer = self._repeat(lambda: self._send(script, keys, arguments))
@@ -174,9 +179,10 @@ def in_one_step(job: Job) -> Iterator[None]:
 
 
 def _counted(commands: Iterable[Command]) -> Iterator[Any]:
-    for command in commands:
-        yield len(command)
-        yield from command
+    for name, *arguments in commands:
+        words = (*name.split(), *arguments)  # redis-py has names of two words, XGROUP CREATE
+        yield len(words)
+        yield from words
 
 
 def _follows(command: Command) -> bool:

@@ -58,9 +58,7 @@ class HorseMixin(SettlingMixin):
         them after a fork. But while they are open the server does not notice that the worker is
         gone, and goes on sending to it."""
         for client in (self.connection, *(queue.connection for queue in self.queues)):
-            for kept in ("_available_connections", "_in_use_connections", "_connections"):
-                for connection in tuple(getattr(client.connection_pool, kept, ())):
-                    connection.disconnect()
+            redis_clients.release_inherited(client)
 
     def setup_work_horse_signals(self) -> None:
         """RQ lets TERM kill a work horse, so that a signal to a whole process group or container

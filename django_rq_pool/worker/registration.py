@@ -62,6 +62,7 @@ class RegistrationMixin(Base):
     _link: ManagerLink
     _redis: PoolRedis
     _settler: Settler
+    _transactions: Transactions
     _steps: Recogniser
     _fetcher: Fetcher
     _sweep_due = 0.0
@@ -91,6 +92,7 @@ class RegistrationMixin(Base):
         held = HeldJobs(self.connection, self.name, member.queue_keys)
         replicas = declared.WAIT_REPLICAS.value()
         steps = Transactions(self.connection, held, self._retry_while_unavailable, replicas)
+        self._transactions = steps
         self._settler = Settler(self.connection, member, None, steps)
         self._steps = Recogniser(steps)
         self._redis = cast(PoolRedis, self.connection)
@@ -187,7 +189,7 @@ class RegistrationMixin(Base):
         self._sweep_due = time.monotonic() + recovery.SWEEP_SECONDS
         try:
             if recovery.takes_turn(self.connection, self._link.assignment.pool):
-                for member in recovery.lost_members(self.connection):
+                for member in recovery.lost_members(self.connection, self._link.assignment.pool):
                     with recovery.surviving(member):
                         self._recover(member)
                 recovery.sweep_left(self.connection)
@@ -197,7 +199,9 @@ class RegistrationMixin(Base):
             logger.exception("lost workers cannot be recovered now")
 
     def _recover(self, member: Member) -> None:
-        notice = FailureNotice(member.group, member.name)
+        # A function of that name may be another one in another project.
+        is_ours = member.pool == self._link.assignment.pool
+        notice = FailureNotice(member.group, member.name) if is_ours else None
         lost = Recovery(Settler(self.connection, member, notice), secrets.token_hex(8))
         if lost.lock():
             logger.warning("worker %s was lost; recovering its jobs", member.name)

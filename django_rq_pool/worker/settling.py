@@ -115,7 +115,8 @@ class SettlingMixin(RegistrationMixin):
         """
         with self._steps.settling(hand, outcome), in_one_step(hand.job):
             self._write(hand.job, write)
-        self._is_settled = True
+        # RQ logs some errors and goes on as if it had been written.
+        self._is_settled = self._transactions.settled == hand.execution.composite_key
 
     def _write(self, job: Job, write: Callable[[], object]) -> None:
         """Has RQ write something, again from the start when what it reads for that cannot be read

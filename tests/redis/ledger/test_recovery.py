@@ -20,7 +20,7 @@ def recovery(valkey: redis.Redis, holder: str = "a") -> Recovery:
 
 
 def names(valkey: redis.Redis) -> list[str]:
-    return [lost.name for lost in lost_members(valkey)]
+    return [lost.name for lost in lost_members(valkey, "shop")]
 
 
 def test_one_process_recovers_a_worker_and_no_other(valkey):
@@ -94,6 +94,14 @@ def test_a_member_that_is_not_registered_is_suspected_first_and_lost_after_a_min
     assert names(valkey) == []
     valkey.hset("rq:pool:suspects", member().key, valkey.time()[0] - 61)
     assert names(valkey) == [NAME]
+
+
+def test_a_worker_of_another_pool_is_left_to_its_own_for_longer(valkey, queue):
+    join(valkey, member())
+    valkey.hset("rq:pool:suspects", member().key, valkey.time()[0] - 61)
+    assert lost_members(valkey, "another") == []
+    valkey.hset("rq:pool:suspects", member().key, valkey.time()[0] - 121)
+    assert [lost.name for lost in lost_members(valkey, "another")] == [NAME]
 
 
 def test_a_suspect_that_is_registered_again_is_no_suspect(valkey, queue):
