@@ -283,3 +283,15 @@ def test_the_mistakes_in_counts_are_reported_as_shown():
     with pytest.raises(CommandError) as caught:
         call_command("rqpool", "--check", "hgh=1", "high=-1")
     assert shown(f"CommandError: {caught.value}") in (DOCS / "guides" / "counts.rst").read_text()
+
+
+def test_the_tests_that_are_said_to_show_that_no_job_is_lost_exist():
+    page = (DOCS / "explanation" / "no-job-is-lost.rst").read_text()
+    named = set(re.findall(r"``(test_\w+)``", page))
+    existing = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    assert len(named) > 20
+    assert named - existing == set()
