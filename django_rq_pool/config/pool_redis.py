@@ -17,7 +17,7 @@ from redis import Redis
 from redis.client import Pipeline, PubSub
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError, WatchError
 
-from .redis_errors import UNREACHABLE, refused
+from .redis_errors import UNREACHABLE, forbidden, refused
 
 COMMAND_TIMEOUT = 3.0
 """Seconds within which a server must answer a command, or a connection be opened. A server that is
@@ -59,12 +59,12 @@ class PoolPipeline(_Exchanges, Pipeline):
 
     def execute(self, raise_on_error: bool = True) -> list[Any]:
         """Sends the commands. See `redis.client.Pipeline.execute`."""
-        with _translated(self.connection_pool):
+        with translated(self.connection_pool):
             return super().execute(raise_on_error)
 
     def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """Sends a command between WATCH and MULTI."""
-        with _translated(self.connection_pool):
+        with translated(self.connection_pool):
             return super().immediate_execute_command(*args, **options)
 
     def reset(self) -> None:  # type: ignore[override]
@@ -110,7 +110,7 @@ class PoolPubSub(PubSub):
     def parse_response(self, block: bool = True, timeout: float = 0) -> Any:
         """Reads a message."""
         try:
-            with _translated(self.connection_pool):
+            with translated(self.connection_pool):
                 return super().parse_response(block, timeout)
         except TimeoutError as error:
             raise ConnectionError(str(error)) from error
@@ -165,7 +165,7 @@ class PoolRedis(_Exchanges):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Sends a command and returns its answer."""
-        with _translated(self.connection_pool):
+        with translated(self.connection_pool):
             return super().execute_command(*args, **options)
 
 
@@ -184,8 +184,10 @@ def _whole(connection: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _translated(pool: Any) -> Iterator[None]:
-    """Raises `Refused` for an error reply that asks to wait, and what was lost for a WatchError.
+def translated(pool: Any) -> Iterator[None]:
+    """Raises, for errors of a server, what the pool's client raises: `Refused` for an error reply
+    that asks to wait, one class for what the user may not do, and what was lost for a
+    WatchError. For whoever reads answers himself.
 
     Args:
         pool: the connections. If the server is not the one to write to any more, those that are
@@ -195,11 +197,14 @@ def _translated(pool: Any) -> Iterator[None]:
         yield
     except ResponseError as error:
         refusal = refused(error)
-        if refusal is None:
-            raise
-        if refusal.demoted:
-            _drop(pool)
-        raise refusal from error
+        if refusal is not None:
+            if refusal.demoted:
+                _drop(pool)
+            raise refusal from error
+        denial = forbidden(error)
+        if denial is not None:
+            raise denial from error
+        raise
     except WatchError as error:
         lost = error.__context__
         if isinstance(lost, UNREACHABLE):

@@ -24,6 +24,7 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from .groups import QueueGroup
 from .pool_redis import COMMAND_TIMEOUT, PoolRedis
+from .redis_errors import UNAVAILABLE as UNAVAILABLE  # who waits
 from .redis_errors import UNREACHABLE as UNREACHABLE  # who waits for a client knows its errors
 
 try:

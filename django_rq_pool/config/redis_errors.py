@@ -2,6 +2,8 @@
 
 Rule of the room: it judges and does nothing. Whatever waits for Redis catches `UNREACHABLE`. The
 pool's clients raise `Refused`, which is one of these, for an error reply that asks to wait as well.
+What is forbidden to a user may be allowed later too: a worker that could work once waits for it and
+catches `UNAVAILABLE`; one that never could says so and leaves.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,
     MasterDownError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
@@ -21,6 +24,9 @@ from redis.exceptions import (
 
 UNREACHABLE = (ConnectionError, TimeoutError)
 """The exceptions for a server that cannot be reached, or that refuses to write for now."""
+
+UNAVAILABLE = (*UNREACHABLE, NoPermissionError)
+"""The same, and the exception for a command that the user may not run."""
 
 _DEMOTED = ("READONLY", "UNBLOCKED")
 """Codes of replies from a server that is a replica, or has just become one."""
@@ -57,6 +63,14 @@ _REFUSAL = re.compile(
     re.DOTALL,
 )
 
+_FORBIDDEN = re.compile(
+    # Redis 6.2, in a script: ERR Error running script (call to f_…): … -NOPERM …
+    r"(?:Error running script .*?: -NOPERM |"
+    # Later: ACL failure in script: User … has no permissions … script: on @user_script:1.
+    r"ACL failure in script: )(.*?)(?: script: .*)?",
+    re.DOTALL,
+)
+
 
 class Refused(ConnectionError):
     """The server answers, but refuses to write for now.
@@ -81,13 +95,35 @@ def refused(error: ResponseError) -> Refused | None:
     Returns:
         The exception, to be raised from ``error``. None if waiting does not help.
     """
-    text = str(error).rpartition(" of pipeline caused error: ")[2]
+    text = _without_place(error)
     for known, code in _LOST_CODES:
         if isinstance(error, known) and not text.startswith(code):
             text = f"{code} {text}"
             break
     found = _REFUSAL.match(text)
     return None if found is None else Refused(found[1])
+
+
+def forbidden(error: ResponseError) -> NoPermissionError | None:
+    """The exception to raise instead of an error reply that says what the user may not do, be it a
+    command, or one of a pipeline's or of a script's: always the same.
+
+    Args:
+        error: the reply, as redis-py raises it.
+
+    Returns:
+        The exception, or None if it is another error.
+    """
+    text = _without_place(error)
+    if isinstance(error, NoPermissionError):
+        return NoPermissionError(text)
+    found = _FORBIDDEN.fullmatch(text)
+    return None if found is None else NoPermissionError(found[1])
+
+
+def _without_place(error: ResponseError) -> str:
+    """The text of a reply without redis-py's words on which command of a pipeline it is for."""
+    return str(error).rpartition(" of pipeline caused error: ")[2]
 
 
 def is_unavailable(error: BaseException) -> bool:

@@ -146,11 +146,12 @@ class Settler:
         """
         job_key = self._classes.job.key_for(fetched.job_id)
         limit = self._options.interrupted_limit if counted else 0
-        if not self.held.put_back(fetched, job_key, limit):
-            return False
+        # First, for nobody would know of them if the answer to the next step were lost.
         if executions:
             origin = as_text(self.redis.hget(job_key, "origin") or b"")
             self.held.drop(executions, origin)
+        if not self.held.put_back(fetched, job_key, limit):
+            return False
         logger.info(
             "job %s, not begun by worker %s, is back in its queue",
             fetched.job_id,

@@ -17,7 +17,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from rq import Queue
 from rq.exceptions import StopRequested
 from rq.executions import Execution
@@ -25,13 +25,15 @@ from rq.job import Job
 from rq.timeouts import HorseMonitorTimeoutException
 from rq.utils import now as utc_now
 
-from ..config.redis_clients import UNREACHABLE
 from ..connections import close_connections
 from ..ledger.settle import NEVER_BEGAN
 from ..ledger.transactions import InHand
 from ..system import processes
 from .horse import REFUSED, HorseMixin
 from .scheduling import SchedulingMixin
+
+FORBIDDEN = "Redis does not let this user work: %s"
+"""Why a worker that has never been ready leaves, with the server's words."""
 
 
 class ExecutionMixin(HorseMixin, SchedulingMixin):
@@ -46,15 +48,21 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
     """How a job ended that nobody cut short, when its process did not record it."""
 
     crashed = ""
-    """Why the worker leaves, if something went wrong in it, as a traceback."""
+    """Why the worker leaves, if something went wrong in it: a sentence, or a traceback."""
 
     @contextlib.contextmanager
     def noting_crashes(self) -> Iterator[None]:
-        """Notes an error that RQ's loop logs before it leaves as if its work were done."""
+        """Notes an error that RQ's loop logs before it leaves as if its work were done. What is
+        forbidden by Redis is no error of the code, and needs no traceback."""
         try:
             yield
-        except (StopRequested, *UNREACHABLE):
+        except StopRequested:
             raise
+        except self._link.unavailable:
+            raise
+        except NoPermissionError as error:
+            self.crashed = FORBIDDEN % error
+            raise StopRequested from error
         except Exception:
             self.crashed = traceback.format_exc()
             raise
@@ -73,16 +81,26 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
             with self.noting_crashes():
                 super().execute_job(job, queue)
                 self._account_for()
-        except UNREACHABLE as error:
+        except self._link.unavailable as error:
             self.log.error("Worker %s: Redis went away around job %s: %s", self.name, job.id, error)
-            self._start_afresh()
-            self._settle_held("Redis went away around the job")
+            self._settle_afresh(error)
         finally:
             self._at_hand = None
             if not self.horse_pid:  # else the manager must know that it runs on
                 self._link.slot.end()
             if self._import_tracker is not None:
                 self._link.report_imported(self._import_tracker.take())
+
+    def _settle_afresh(self, error: RedisError) -> None:
+        """Settles what this worker holds, however often Redis goes away meanwhile."""
+        trouble: RedisError | None = error
+        while trouble is not None:
+            self._start_afresh(trouble)
+            try:
+                self._settle_held("Redis went away around the job")
+                trouble = None
+            except self._link.unavailable as again:
+                trouble = again
 
     def prepare_execution(self, job: Job) -> Execution:
         """Keeps the execution, to look up what has become of it."""
@@ -122,12 +140,16 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         hand.job.ended_at = utc_now()
         self.handle_job_failure(hand.job, hand.queue, exc_string=reason, execution=hand.execution)
 
-    def _start_afresh(self) -> None:
+    def _start_afresh(self, error: BaseException | None = None) -> None:
         """Drops every connection, because one may lead to a server that is no longer the right one,
-        and waits until Redis can be written to."""
+        and waits until Redis can be written to.
+
+        Args:
+            error: what a command has raised, if one has.
+        """
         self._fetcher.close()
         self._redis.drop_connections()
-        self._await_redis()
+        self._await_redis(error)
 
     def register_death(self) -> None:
         """Settles what may be left, which RQ would forget here. If something has gone wrong while
@@ -238,9 +260,9 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         """RQ asks for the status of a job whose horse failed, and leaves when Redis cannot say."""
         try:
             super().monitor_work_horse(job, queue, execution)
-        except UNREACHABLE as error:
+        except self._link.unavailable as error:
             self.log.error("Worker %s: Redis went away around job %s: %s", self.name, job.id, error)
-            self._start_afresh()
+            self._start_afresh(error)
 
     def handle_work_horse_killed(self, job: Job, retpid: Any, ret_val: Any, rusage: Any) -> None:
         """Notes that the failure which RQ records next is not the job's own fault, if it is not: an

@@ -19,6 +19,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ConnectionError, ResponseError
 
+from ..config.pool_redis import translated
 from ..ledger.held import Fetched, HeldJobs
 
 logger = logging.getLogger("django_rq_pool")
@@ -101,7 +102,7 @@ class Fetcher:
         self._take = redis.register_script(_TAKE)
         self._clients: list[_BlockingClient] = []
         self._abandoned: list[int] = []
-        self._can_block: bool | None = None
+        self._can_block = False
         self._in_doubt = True
 
     def rehearse(self) -> None:
@@ -113,6 +114,7 @@ class Fetcher:
         """
         nothing = self._held.in_flight_key("")
         self._redis.execute_command("BLMOVE", nothing, nothing, "LEFT", "RIGHT", 0.001)
+        self._can_block = self._may_unblock()
         self._take(keys=[nothing, nothing], args=[1])
 
     def take(self, queue_keys: Sequence[str]) -> Fetched | None:
@@ -138,24 +140,15 @@ class Fetcher:
         Returns:
             The job; None when time is up or something interrupted the wait. Nothing is taken then.
         """
-        if self._can_block is None:
-            self._can_block = self._may_unblock()
         if not self._can_block:
             return self._wait_shortly(queue_keys, seconds)
-        while len(self._clients) < len(queue_keys):
-            connection = self._redis.connection_pool.get_connection()
-            self._clients.append(_BlockingClient(connection, self._held.worker))
+        with translated(self._redis.connection_pool):
+            self._connect(len(queue_keys))
         waiting = dict(zip(queue_keys, self._clients))
         seconds = min(seconds, LOOK_AGAIN)
         try:
-            for key, client in waiting.items():
-                # The server's time limit is a safety net; the wait below has the real one.
-                limit = int(seconds) + _SERVER_LIMIT
-                client.connection.send_command(
-                    "BLMOVE", key, self._held.in_flight_key(key), "LEFT", "RIGHT", limit
-                )
-            self._wait([client.fileno() for client in waiting.values()], seconds)
-            answers = self._unblock_all(waiting)
+            with translated(self._redis.connection_pool):
+                answers = self._wait_on(waiting, seconds)
         except BaseException:
             # Without its answer a connection cannot be used again. What it may have moved meanwhile
             # stands in the in-flight list.
@@ -165,6 +158,27 @@ class Fetcher:
         for fetched in reversed(came[1:]):
             self._held.put_back(fetched, self._job_key(fetched.job_id))
         return came[0] if came else None
+
+    def _connect(self, number: int) -> None:
+        while len(self._clients) < number:
+            connection = self._redis.connection_pool.get_connection()
+            try:
+                self._clients.append(_BlockingClient(connection, self._held.worker))
+            except BaseException:
+                connection.disconnect()
+                self._redis.connection_pool.release(connection)
+                raise
+
+    def _wait_on(self, waiting: dict[str, _BlockingClient], seconds: float) -> dict[str, Any]:
+        """Has each connection wait on its queue; returns their answers."""
+        for key, client in waiting.items():
+            # The server's time limit is a safety net; the wait below has the real one.
+            limit = int(seconds) + _SERVER_LIMIT
+            client.connection.send_command(
+                "BLMOVE", key, self._held.in_flight_key(key), "LEFT", "RIGHT", limit
+            )
+        self._wait([client.fileno() for client in waiting.values()], seconds)
+        return self._unblock_all(waiting)
 
     def _unblock_abandoned(self) -> None:
         """Ends waits that the server still keeps for connections which are lost to us: nobody would

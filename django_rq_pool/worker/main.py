@@ -9,6 +9,7 @@ import logging
 import traceback
 from typing import Any
 
+from redis.exceptions import NoPermissionError
 from rq.worker import BaseWorker, DequeueStrategy
 from setproctitle import setproctitle
 
@@ -19,6 +20,7 @@ from ..config.redis_clients import UNREACHABLE
 from ..errors import ExitStatus
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
+from .execution import FORBIDDEN
 from .manager_link import ManagerLink
 from .pooled_worker import PooledWorker
 
@@ -49,13 +51,16 @@ def run_worker(assignment: Assignment) -> int:
                 if worker.crashed and not link.ready:
                     assignment.reports.send(Event.BOOT_FAILED, worker.crashed)
                 return status
-            except UNREACHABLE as error:
+            except link.unavailable as error:
                 if link.ready:
                     logger.warning("worker %s could not unregister: %s", assignment.name, error)
                     return ExitStatus.FAILED
         if worker is None:
             assignment.slot.leave()  # it has not begun to register
         return ExitStatus.ENDED
+    except NoPermissionError as error:  # it has never been ready
+        assignment.reports.send(Event.BOOT_FAILED, FORBIDDEN % error)
+        return ExitStatus.FAILED
     except BaseException:  # a project's class may raise anything, SystemExit included
         if link.ready:
             raise

@@ -11,7 +11,9 @@ import os
 import signal
 from types import FrameType
 
-from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, Probe, probe
+from redis.exceptions import NoPermissionError, RedisError
+
+from ..config.redis_clients import REDIS_RETRY, UNAVAILABLE, UNREACHABLE, Probe, probe
 from ..config.stop_policy import WORKER_SIGNALS, TermPolicy
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
@@ -46,6 +48,7 @@ class ManagerLink:
         self.paused = False
         self._pause(assignment.paused)
         self._redis_lost = False
+        self._is_denied = False
         self._probe: Probe | None = None
         self._inbox = signals.SignalInbox(WORKER_SIGNALS)
         signals.unblock()
@@ -96,35 +99,68 @@ class ManagerLink:
             self.ready = True
             self.assignment.reports.send(Event.READY)
 
+    def report_allowed(self) -> None:
+        """To be called when Redis has let the worker look for a job: reports that Redis is back
+        where something had been forbidden."""
+        self._is_denied = False
+        self._report_back()
+
+    @property
+    def unavailable(self) -> tuple[type[RedisError], ...]:
+        """The errors on which the worker waits for Redis. What is forbidden to one that has never
+        been ready will not be allowed by waiting: it leaves, and its pool does not replace
+        another."""
+        return UNAVAILABLE if self.ready else UNREACHABLE
+
     def report_imported(self, modules: list[str]) -> None:
         """Reports modules that a job had to import."""
         if modules:
             self.assignment.reports.send(Event.IMPORTED, " ".join(modules))
 
-    def await_redis(self) -> bool:
+    def await_redis(self, error: BaseException | None = None) -> bool:
         """Waits until Redis accepts writes, and reports to the manager when it has to wait.
+
+        Args:
+            error: what a command has raised, if one has. The write by which this looks may be
+                allowed while that command is forbidden: then it waits for a moment all the same.
 
         Returns:
             True once it does; False when the worker was asked to stop before.
+
+        Raises:
+            NoPermissionError: the worker has never been ready, and may not write.
         """
         if self._probe is None:
             self._probe = probe(self.assignment.group)
         self.handle_signals()
+        if isinstance(error, NoPermissionError):
+            self._is_denied = True
+            self._report_lost(error)
+            if self.stopping:
+                return False
+            self.wait([], REDIS_RETRY)
         while True:
             try:
                 self._probe.check()
-            except UNREACHABLE as error:
-                if not self._redis_lost:
-                    self._redis_lost = True
-                    self.assignment.reports.send(Event.REDIS_LOST, str(error))
+            except self.unavailable as trouble:
+                self._report_lost(trouble)
                 if self.stopping:
                     return False
                 self.wait([], REDIS_RETRY)
             else:
-                if self._redis_lost:
-                    self._redis_lost = False
-                    self.assignment.reports.send(Event.REDIS_BACK)
+                if not self._is_denied:
+                    self._report_back()
                 return True
+
+    def _report_lost(self, error: BaseException) -> None:
+        if not self._redis_lost:
+            self._redis_lost = True
+            self.assignment.reports.send(Event.REDIS_LOST, str(error))
+
+    def _report_back(self) -> None:
+        if self._redis_lost:
+            self._redis_lost = False
+            self.assignment.reports.send(Event.REDIS_BACK)
 
     def become_scheduler(self) -> signals.SignalInbox:
         """Gives up the worker's signals, in a scheduler process that was forked with signals

@@ -12,14 +12,12 @@ import time
 import traceback
 from typing import Any
 
-from redis.exceptions import NoPermissionError
 from rq import Queue
 from rq.exceptions import StopRequested
 from rq.job import Job
 from rq.suspension import WORKERS_SUSPENDED
 from rq.worker import WorkerStatus
 
-from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
 from ..ledger.held import Fetched
 from .execution import ExecutionMixin
 
@@ -73,8 +71,8 @@ class PooledWorker(ExecutionMixin):
                     shown = True
                     self.log.info("Worker %s: suspended", self.name)
                     self.set_state(WorkerStatus.SUSPENDED)
-            except UNREACHABLE:
-                self._await_redis()
+            except self._link.unavailable as error:
+                self._await_redis(error)
             if burst and not self._link.paused:
                 raise StopRequested
             self._link.wait([], _SUSPENSION_CHECK)
@@ -104,7 +102,7 @@ class PooledWorker(ExecutionMixin):
         try:
             with self.noting_crashes():
                 super().run_maintenance_tasks()
-        except UNREACHABLE as error:
+        except self._link.unavailable as error:
             self.log.warning("Worker %s: maintenance: %s", self.name, error)
 
     # Taking a job
@@ -133,15 +131,9 @@ class PooledWorker(ExecutionMixin):
                     self.run_maintenance_tasks()
                 self._look_after_own()
                 result = self._fetch(timeout, idle_until)
-            except UNREACHABLE:
-                self._start_afresh()
+            except self._link.unavailable as error:
+                self._start_afresh(error)
                 self._state = WorkerStatus.STARTED  # whatever Redis knew of it may be gone
-                continue
-            except NoPermissionError as error:
-                if not self._link.ready:
-                    raise
-                self.log.error("Worker %s: %s; trying until it is permitted", self.name, error)
-                self._link.wait([], REDIS_RETRY)
                 continue
             if result is not None:
                 return result
@@ -161,6 +153,7 @@ class PooledWorker(ExecutionMixin):
         """One try to get a job; ``timeout`` None means not to wait for one."""
         keys = [queue.key for queue in self._ordered_queues]
         fetched = self._fetcher.take(keys)
+        self._link.report_allowed()
         if fetched is None and timeout is not None:
             seconds = min(float(timeout), self.until_scheduler_look())
             if idle_until is not None:
@@ -189,7 +182,7 @@ class PooledWorker(ExecutionMixin):
                 serializer=self.serializer,
                 death_penalty_class=self.death_penalty_class,
             )
-        except UNREACHABLE:
+        except self._link.unavailable:
             raise
         except Exception:
             # RQ's worker would die of it and the job be lost. Requeued, it would kill the next one.

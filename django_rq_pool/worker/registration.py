@@ -24,7 +24,7 @@ from rq.worker import BaseWorker, WorkerStatus
 from ..config import declared
 from ..config.groups import QueueGroup
 from ..config.pool_redis import PoolRedis
-from ..config.redis_clients import REDIS_RETRY, UNREACHABLE
+from ..config.redis_clients import REDIS_RETRY
 from ..ledger import abandoned, members, recovery
 from ..ledger.failure_notice import FailureNotice
 from ..ledger.held import HeldJobs
@@ -148,7 +148,7 @@ class RegistrationMixin(Base):
             self._note_heartbeat()
             if not members.is_known(answers):
                 self._register_again()
-        except UNREACHABLE as error:
+        except self._link.unavailable as error:
             self.log.warning("Worker %s: heartbeat: %s", self.name, error)
 
     def _register_again_if_forgotten(self) -> None:
@@ -193,7 +193,7 @@ class RegistrationMixin(Base):
                     with recovery.surviving(member):
                         self._recover(member)
                 recovery.sweep_left(self.connection)
-        except UNREACHABLE as error:
+        except self._link.unavailable as error:
             self.log.warning("Worker %s: looking for lost workers: %s", self.name, error)
         except ResponseError:  # somebody tries again in half a minute
             logger.exception("lost workers cannot be recovered now")
@@ -215,11 +215,19 @@ class RegistrationMixin(Base):
 
     # An absent Redis
 
-    def _await_redis(self) -> None:
-        """Waits for Redis, and registers again where it has forgotten the worker."""
-        if not self._link.await_redis():
-            raise StopRequested
-        self._register_again_if_forgotten()
+    def _await_redis(self, error: BaseException | None = None) -> None:
+        """Waits for Redis, and registers again where it has forgotten the worker.
+
+        Args:
+            error: what a command has raised, if one has.
+        """
+        while self._link.await_redis(error):
+            try:
+                self._register_again_if_forgotten()
+                return
+            except self._link.unavailable as trouble:  # it has gone again
+                error = trouble
+        raise StopRequested
 
     def _retry_while_unavailable(self, write: Callable[[], Outcome]) -> Outcome:
         """Repeats what must succeed until Redis is back.
@@ -234,11 +242,11 @@ class RegistrationMixin(Base):
         while True:
             try:
                 return write()
-            except UNREACHABLE as error:
+            except self._link.unavailable as error:
                 if not logged:
                     self.log.error("Worker %s: %s; trying until Redis is back", self.name, error)
                 logged = True
                 if self.is_horse:
                     processes.pause(REDIS_RETRY)
-                elif not self._link.await_redis():
+                elif not self._link.await_redis(error):
                     raise

@@ -17,7 +17,6 @@ from rq.job import Job, JobStatus
 from rq.utils import as_text
 from rq.utils import now as utc_now
 
-from ..config.redis_clients import UNREACHABLE
 from ..ledger.held import Fetched
 from ..ledger.settle import NEVER_BEGAN, TOO_OFTEN
 from ..ledger.transactions import InHand, NotHeld, in_one_step
@@ -37,7 +36,7 @@ class SettlingMixin(RegistrationMixin):
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
         """Goes on while Redis is away: it is only a heartbeat."""
         job.ended_at = utc_now()
-        with contextlib.suppress(*UNREACHABLE):
+        with contextlib.suppress(*self._link.unavailable):
             super().handle_execution_ended(job, queue, heartbeat_ttl)
 
     def handle_job_success(

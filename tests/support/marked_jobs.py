@@ -13,9 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rq import get_current_job
+from rq.job import Job
 
 FOLDER = "MARKS"
 """The environment variable that says where the marks are."""
+GATE = "GATE"
+"""The environment variable of the file that a callback waits for."""
 DURATION = 0.01
 """Seconds that a job takes."""
 
@@ -27,10 +30,12 @@ class Marks:
     Attributes:
         begun: the process ids of those who began it, in their order.
         ended: how often it came to its end.
+        told: how often its callback has begun.
     """
 
     begun: tuple[int, ...] = ()
     ended: int = 0
+    told: int = 0
 
 
 def read_marks(folder: Path, job_id: str) -> Marks:
@@ -41,6 +46,7 @@ def read_marks(folder: Path, job_id: str) -> Marks:
     return Marks(
         tuple(int(pid) for word, pid in words if word == "begun"),
         sum(word == "ended" for word, _ in words),
+        sum(word == "told" for word, _ in words),
     )
 
 
@@ -57,6 +63,20 @@ def fails_at_first() -> None:
         if "failed" not in path.read_text():
             _mark(path, "failed")
             raise RuntimeError("the first time it fails")
+
+
+def held(gate: str) -> None:
+    """Takes until a file is there."""
+    with _marked():
+        while not Path(gate).exists():
+            time.sleep(DURATION)
+
+
+def ended_and_waits(job: Job, *result: object) -> None:
+    """A callback that leaves a mark, and takes until a file is there."""
+    _mark(Path(os.environ[FOLDER], job.id), "told")
+    while not Path(os.environ[GATE]).exists():
+        time.sleep(DURATION)
 
 
 @contextmanager
