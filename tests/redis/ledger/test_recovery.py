@@ -149,3 +149,15 @@ def test_a_worker_that_was_recovered_and_is_back_keeps_the_job_that_it_has_begun
     sweep_left(valkey)
     assert job.get_status() == JobStatus.STARTED
     assert settler(valkey).held.begun()
+
+
+def test_what_a_worker_begins_while_others_forget_it_stays_its_own(valkey, queue):
+    settled, job = queue.enqueue("jobs.some"), queue.enqueue("jobs.some")
+    begin(valkey, queue, settled)
+    settler(valkey).settle_all(CAUSE)
+    begin(valkey, queue, job)
+    leave(valkey, member())
+    assert [each.execution.job_id for each in settler(valkey).held.begun()] == [job.id]
+    settler(valkey).settle_all(CAUSE)
+    leave(valkey, member())
+    assert not valkey.exists(f"rq:pool:begun:{NAME}")
