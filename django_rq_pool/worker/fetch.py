@@ -52,6 +52,9 @@ LOOK_AGAIN = 15.0
 """Seconds that a worker waits for a job at most before it looks whether its connections still
 work, and tells Redis that it lives."""
 
+_MOMENT = 0.01
+"""Seconds of the shortest wait that every server ends in time; Redis 6.2 may not end a shorter."""
+
 _SERVER_LIMIT = 5
 """Seconds beyond the worker's own wait after which the server ends it. It goes on for that long
 when the network has fallen silent."""
@@ -113,7 +116,7 @@ class Fetcher:
             redis.exceptions.ResponseError: the server refuses it.
         """
         nothing = self._held.in_flight_key("")
-        self._redis.execute_command("BLMOVE", nothing, nothing, "LEFT", "RIGHT", 0.001)
+        self._redis.execute_command("BLMOVE", nothing, nothing, "LEFT", "RIGHT", _MOMENT)
         self._can_block = self._may_unblock()
         self._take(keys=[nothing, nothing], args=[1])
 
