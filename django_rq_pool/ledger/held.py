@@ -26,10 +26,13 @@ class Fetched:
     Attributes:
         queue_key: the key of the queue that it came from.
         job_id: the job.
+        again: whether it stood there before: an answer was lost, or the server has forgotten that
+            it was begun.
     """
 
     queue_key: str
     job_id: str
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,19 @@ class HeldJobs:
                 started = StartedJobRegistry(origin, connection=self._redis)
                 started.remove_execution(execution, pipeline=pipeline)
             pipeline.execute()
+
+    def forget_executions(self, job_id: str, origin: str) -> None:
+        """Removes what is noted of every execution of a job that nobody has begun. When one that
+        stays expires, RQ's clean-up takes the job for abandoned, which may be running by then.
+
+        Args:
+            job_id: the job.
+            origin: the name of its queue.
+        """
+        started = StartedJobRegistry(origin, connection=self._redis)
+        for each, execution_id in started.get_job_and_execution_ids(cleanup=False):
+            if each == job_id:
+                self.drop([Execution(execution_id, job_id, connection=self._redis)], origin)
 
     def noted(self) -> list[Execution]:
         """The executions in RQ's own set, begun or not, as far as they have not expired."""

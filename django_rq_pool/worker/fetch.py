@@ -34,7 +34,7 @@ if ARGV[1] == '1' then
     for i = 1, count do
         local left = redis.call('LINDEX', KEYS[count + i], 0)
         if left then
-            return {KEYS[i], left}
+            return {KEYS[i], left, 1}
         end
     end
 end
@@ -131,7 +131,9 @@ class Fetcher:
         doubt, self._in_doubt = self._in_doubt, True
         found = self._take(keys=[*queue_keys, *lists], args=[int(doubt)])
         self._in_doubt = doubt and found is not None
-        return None if found is None else Fetched(_text(found[0]), _text(found[1]))
+        if found is None:
+            return None
+        return Fetched(_text(found[0]), _text(found[1]), again=len(found) > 2)
 
     def wait(self, queue_keys: Sequence[str], seconds: float) -> Fetched | None:
         """Waits for a job on any of the queues.

@@ -193,6 +193,8 @@ class PooledWorker(ExecutionMixin):
             self._settler.held.forget(fetched)  # deleted while it waited: RQ takes the next one too
             return None
         job, queue = result
+        if fetched.again:
+            self._settler.held.forget_executions(job.id, job.origin)
         self.reorder_queues(reference_queue=queue)
         job.redis_server_version = self.get_redis_server_version()
         described = job.description if self.log_job_description else job.id
