@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
+from redis.commands.core import Script
 from redis.exceptions import ConnectionError
 from rq import Queue
 from rq.defaults import RQ_KEY_PREFIX
@@ -79,6 +80,8 @@ class Transactions:
         self._held = held
         self._repeat = repeat
         self._replicas = replicas
+        self._begin = redis.register_script(BEGIN)
+        self._settle = redis.register_script(SETTLE)
         self._token = secrets.token_hex(4)
         self.settled = ""
 
@@ -94,7 +97,7 @@ class Transactions:
         """
         keys = [self._held.begun_key, self._held.in_flight_key(hand.queue.key)]
         arguments = [hand.job.id, hand.execution.composite_key, hand.queue.key]
-        self._carry_out(BEGIN, keys, [*arguments, *_counted(commands)])
+        self._carry_out(self._begin, keys, [*arguments, *_counted(commands)])
 
     def settle(
         self, hand: InHand, commands: Iterable[Command], outcome: JobStatus | None = None
@@ -133,17 +136,16 @@ class Transactions:
             "" if outcome is None else outcome.value,
             job.rate_limit_key if job.has_rate_limit else "",
         ]
-        self._carry_out(SETTLE, keys, [*arguments, *_counted(commands)])
+        self._carry_out(self._settle, keys, [*arguments, *_counted(commands)])
         self.settled = execution.composite_key
 
-    def _carry_out(self, script: str, keys: list[str], arguments: list[Any]) -> None:
+    def _carry_out(self, script: Script, keys: list[str], arguments: list[Any]) -> None:
         answer = self._repeat(lambda: self._send(script, keys, arguments))
         if answer == Answer.NOT_HELD:
             raise NotHeld
 
-    def _send(self, script: str, keys: list[str], arguments: list[Any]) -> int:
-        run = self._redis.register_script(script)
-        answer = int(run(keys=keys, args=arguments))
+    def _send(self, script: Script, keys: list[str], arguments: list[Any]) -> int:
+        answer = int(script(keys=keys, args=arguments))
         if self._replicas:
             self._await_replicas()
         return answer
