@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from django.conf import settings
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq import Worker, worker_registration
@@ -199,8 +200,9 @@ class RegistrationMixin(Base):
             logger.exception("lost workers cannot be recovered now")
 
     def _recover(self, member: Member) -> None:
-        # A function of that name may be another one in another project.
-        is_ours = member.pool == self._link.assignment.pool
+        # In another project a function of that name may be another one. One that has the same
+        # queues at the same server is the same, or could run that job too.
+        is_ours = set(member.group.queues) <= set(settings.RQ_QUEUES)
         notice = FailureNotice(member.group, member.name) if is_ours else None
         lost = Recovery(Settler(self.connection, member, notice), secrets.token_hex(8))
         if lost.lock():

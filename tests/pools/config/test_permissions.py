@@ -99,4 +99,4 @@ def test_a_pool_works_with_what_the_guide_allows(start_pool, enqueue, valkey, li
 def test_what_is_lacking_is_named_in_the_log(start_pool, limited, lacking, named):
     url = limited([*rules(), *lacking.split()])
     pool = start_pool("high,default=1", env={"REDIS_URL": url})
-    pool.expect(rf"NoPermissionError: .*{named}")
+    pool.expect(rf"Redis does not let this user work: .*{named}")

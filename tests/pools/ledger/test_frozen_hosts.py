@@ -42,7 +42,7 @@ def frozen(pool: Pool) -> Iterator[None]:
 def expire(valkey: redis.Redis, worker: Worker) -> None:
     """As if it had stood still for so long: RQ's keys of it have expired, and it is missed."""
     valkey.delete(worker.key, f"rq:worker:{worker.name}:executions", *valkey.keys("rq:execution:*"))
-    valkey.hset("rq:pool:suspects", worker.key, valkey.time()[0] - 61)
+    valkey.hset("rq:pool:suspects", worker.key, valkey.time()[0] - 121)
     valkey.delete(*valkey.keys("rq:pool:swept:*"))
 
 
@@ -220,7 +220,7 @@ def test_a_lost_workers_job_is_left_to_its_recovery_which_knows_its_groups_rules
     pool = start_pool("high=1").expect_ready(1)
     eventually(lambda: valkey.hexists("rq:pool:suspects", gone.key))
     assert job.get_status() == JobStatus.STARTED
-    valkey.hset("rq:pool:suspects", gone.key, valkey.time()[0] - 61)
+    valkey.hset("rq:pool:suspects", gone.key, valkey.time()[0] - 121)
     valkey.delete("rq:pool:swept:shop")
     other = start_pool("--name", "other", "low=1").expect_ready(1)
     eventually(lambda: job.is_finished)

@@ -98,7 +98,7 @@ def test_what_a_lost_worker_held_is_recovered_by_a_worker_with_other_prefixes(
     name = key.removeprefix(b"own:worker:").decode()
     valkey.lmove("own:queue:high", f"rq:pool:in-flight:{name}:own:queue:high")
     valkey.delete(key)
-    valkey.hset("rq:pool:suspects", key, valkey.time()[0] - 61)
+    valkey.hset("rq:pool:suspects", key, valkey.time()[0] - 121)
 
     finder = start_pool("low=1").expect_ready(1)
     finder.expect(f"worker {name} was lost; recovering its jobs")
@@ -114,7 +114,7 @@ def test_a_running_job_of_a_live_worker_is_left_alone_by_its_siblings(start_pool
     # Whatever was seen of it before is a minute old, and every pool looks again.
     sweeps = start_pool("--name", "other", yaml="low: 1").expect_ready(1)
     for key in valkey.hkeys("rq:pool:members"):
-        valkey.hset("rq:pool:suspects", key, valkey.time()[0] - 61)
+        valkey.hset("rq:pool:suspects", key, valkey.time()[0] - 121)
     valkey.delete("rq:pool:swept:shop", "rq:pool:swept:other")
     next_pool = start_pool("--name", "other", yaml="low: 1").expect_ready(1)
     eventually(lambda: not valkey.exists("rq:pool:suspects"))
