@@ -62,7 +62,7 @@ when the network has fallen silent."""
 _SHORT_WAIT = 0.2
 """Seconds between two looks at the queues where the server forbids CLIENT UNBLOCK."""
 
-_UNBLOCK_LIMIT = 5.0
+_UNBLOCK_LIMIT = 3.0
 """Seconds within which a connection must answer after CLIENT UNBLOCK; normally it takes one round
 trip."""
 
