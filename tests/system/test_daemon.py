@@ -340,10 +340,9 @@ def test_the_daemon_goes_on_when_the_command_is_killed(command, tmp_path):
     waiting = command(
         "wait_for('go')\nlaunch.say('to nobody')\nlaunch.succeed()\nwait_for('never')"
     )
-    daemon_pid(tmp_path)
+    daemon = psutil.Process(daemon_pid(tmp_path))
     waiting.send(signal.SIGKILL).wait()
     (tmp_path / "go").touch()
-    [daemon] = living(tmp_path)
     eventually(lambda: daemon.num_fds() == 3)
     assert daemon.is_running()
 
