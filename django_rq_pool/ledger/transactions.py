@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,6 +84,19 @@ class Transactions:
         self._settle = redis.register_script(SETTLE)
         self._token = secrets.token_hex(4)
         self.settled = ""
+
+    def rehearse(self, job: Job, queue: Queue) -> None:
+        """Sends the steps of a job that nobody holds. The server has their scripts then, or says
+        that it forbids them; and work horses find the code of a step as it is after its first use.
+
+        Args:
+            job: one that is not in Redis.
+            queue: any of the worker's.
+        """
+        execution = Execution(job.id, job.id, self._redis, self._held.worker)
+        for step in (self.begin, self.settle):
+            with suppress(NotHeld):
+                step(InHand(job, queue, execution), [])
 
     def begin(self, hand: InHand, commands: Iterable[Command]) -> None:
         """Makes a job that was taken a begun one.

@@ -7,6 +7,7 @@ what RQ does instead and why that will not do. Here no job is in hand yet.
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import time
 import traceback
@@ -82,6 +83,8 @@ class PooledWorker(ExecutionMixin):
         One that forbids it would have a new pool take the place of one that works."""
         with self.noting_crashes():
             self._fetcher.rehearse()
+            nobodys = self.job_class(secrets.token_hex(16), connection=self.connection)
+            self._transactions.rehearse(nobodys, self.queues[0])
         self._link.report_ready()
 
     def _stop_if_asked(self) -> None:
