@@ -150,6 +150,7 @@ class PooledWorker(ExecutionMixin):
             self._own_look_due = time.monotonic() + self.own_look_seconds
             self._fetcher.doubt()
             if self._settler.held.begun():
+                self.log.warning("Worker %s: Redis has forgotten how a job ended", self.name)
                 self._settle_held("Redis has forgotten how the job ended.")
 
     def _fetch(self, timeout: int | None, idle_until: float | None) -> tuple[Job, Queue] | None:
