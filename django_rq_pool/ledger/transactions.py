@@ -159,7 +159,7 @@ class Transactions:
 
     def _send(self, script: Script, keys: list[str], arguments: list[Any]) -> int:
         answer = int(script(keys=keys, args=arguments))
-        if self._replicas:
+        if self._replicas and answer != Answer.NOT_HELD:
             self._await_replicas()
         return answer
 

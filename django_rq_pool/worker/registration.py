@@ -232,7 +232,8 @@ class RegistrationMixin(Base):
         raise StopRequested
 
     def _retry_while_unavailable(self, write: Callable[[], Outcome]) -> Outcome:
-        """Repeats what must succeed until Redis is back.
+        """Repeats what must succeed until Redis is back. A worker that is asked to stop tries once
+        more: what it waits for may be something else than Redis, such as a replica.
 
         Args:
             write: does it; what it sends can be sent again.
@@ -240,7 +241,7 @@ class RegistrationMixin(Base):
         Returns:
             What ``write`` returns.
         """
-        logged = False
+        logged = tried_when_asked = False
         while True:
             try:
                 return write()
@@ -250,5 +251,6 @@ class RegistrationMixin(Base):
                 logged = True
                 if self.is_horse:
                     processes.pause(REDIS_RETRY)
-                elif not self._link.await_redis(error):
+                elif not self._link.await_redis(error) or tried_when_asked:
                     raise
+                tried_when_asked = self._link.stopping

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import redis
 from rq import Queue
-from rq.job import Job
+from rq.job import Job, JobStatus
 
 from failover import SentinelGroup
 from fault_proxy import FaultProxy
@@ -116,6 +117,17 @@ def test_only_what_a_failover_has_made_a_server_forget_is_begun_twice(
         assert jobs.begun(each) == 1 or (jobs.begun(each) <= 3 and each.encode() in forgotten)
     assert pool.stop() == 0
     assert not pool.found("Traceback")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGQUIT, signal.SIGTERM])
+def test_a_pool_that_waits_for_a_replica_can_be_stopped(start_with, enqueue, valkey, signum):
+    yaml = "high: {workers: 1, worker_class: rq.SimpleWorker}"
+    pool = start_with("RQ_POOL_WAIT_REPLICAS = 1", yaml=yaml).expect_ready(1)
+    job = enqueue("high", "note", "trace")
+    pool.expect("0 of 1 replicas confirm what is written")
+    assert pool.stop(signum) == 0
+    assert job.get_status() in (JobStatus.QUEUED, JobStatus.FAILED)
+    assert valkey.lrange("trace", 0, -1) == []
 
 
 def test_with_wait_replicas_no_job_runs_before_a_replica_knows_of_it(

@@ -10,6 +10,7 @@ from rq.job import Dependency, Job, JobStatus
 from rq.rate_limit import RateLimit, RateLimitRegistry
 from rq.registry import DeferredJobRegistry, FinishedJobRegistry, StartedJobRegistry
 
+from django_rq_pool.ledger.held import HeldJobs
 from django_rq_pool.ledger.transactions import InHand, NotHeld, Transactions
 from ledger_steps import (
     NAME,
@@ -187,6 +188,15 @@ def test_a_step_is_sent_until_the_server_has_answered(valkey, queue, monkeypatch
     monkeypatch.setattr(steps, "_repeat", again)
     steps.settle(hand, [("RPUSH", queue.key, hand.job.id)], None)
     assert queue.job_ids == [hand.job.id]
+
+
+def test_no_replica_is_waited_for_where_nothing_was_written(valkey, queue):
+    nobodys = Job("nobodys", connection=valkey)
+    held = HeldJobs(valkey, NAME, [queue.key])
+    Transactions(valkey, held, lambda step: step(), replicas=1).rehearse(nobodys, queue)
+    hand = begin(valkey, queue, queue.enqueue("jobs.some"))
+    with pytest.raises(ConnectionError, match="0 of 1 replicas"):
+        Transactions(valkey, held, lambda step: step(), replicas=1).settle(hand, [])
 
 
 # Dependents
