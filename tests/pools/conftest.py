@@ -38,6 +38,16 @@ def pool_environment(
 
 
 @pytest.fixture
+def limited(valkey: redis.Redis, pool_environment: dict[str, str]) -> Iterator[str]:
+    """The URL of a user whose permissions a test may change."""
+    valkey.acl_setuser(
+        "limited", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"], commands=["+@all"]
+    )
+    yield pool_environment["REDIS_URL"].replace("redis://", "redis://limited:pw@")
+    valkey.acl_deluser("limited")
+
+
+@pytest.fixture
 def start_pool(
     request: pytest.FixtureRequest, pool_environment: dict[str, str], tmp_path: Path
 ) -> Iterator[StartPool]:

@@ -3,24 +3,12 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 
 import pytest
 from rq import Queue
 
 from harness import eventually
 from settled import assert_settled
-
-
-@pytest.fixture
-def limited(valkey, pool_environment) -> Iterator[str]:
-    """The URL of a user whose permissions a test may change."""
-    valkey.acl_setuser(
-        "limited", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"], commands=["+@all"]
-    )
-    yield pool_environment["REDIS_URL"].replace("redis://", "redis://limited:pw@")
-    valkey.acl_deluser("limited")
-
 
 FORBIDDEN = ["lmove", "blmove", "evalsha", "hset", "set"]
 

@@ -166,16 +166,6 @@ def test_a_recovery_waits_for_another_that_has_the_lock_and_makes_sure_that_it_w
     assert pool.stop() == 0
 
 
-@pytest.fixture
-def limited(valkey, pool_environment):
-    """The URL of a user whose permissions a test may change."""
-    valkey.acl_setuser(
-        "limited", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"], commands=["+@all"]
-    )
-    yield pool_environment["REDIS_URL"].replace("redis://", "redis://limited:pw@")
-    valkey.acl_deluser("limited")
-
-
 def test_a_recovery_that_redis_refuses_is_tried_until_it_is_allowed(
     start_pool, enqueue, valkey, limited
 ):

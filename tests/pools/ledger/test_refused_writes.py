@@ -15,6 +15,7 @@ from rq.job import Job, JobStatus
 
 from harness import OwnServer, Pool, eventually
 from marked_jobs import FOLDER, read_marks
+from refusals import full, replica, without_replicas
 from settled import assert_settled
 
 SIMPLE = "high: {workers: 4, worker_class: rq.SimpleWorker}"
@@ -33,28 +34,6 @@ def admin(own_server: OwnServer) -> Iterator[redis.Redis]:
             categories=["+@all"],
         )
         yield client
-
-
-@contextlib.contextmanager
-def setting(admin: redis.Redis, name: str, refuses: int, allows: int) -> Iterator[None]:
-    admin.config_set(name, refuses)
-    yield
-    admin.config_set(name, allows)
-
-
-def full(admin: redis.Redis) -> contextlib.AbstractContextManager[None]:
-    return setting(admin, "maxmemory", 1, 0)
-
-
-def without_replicas(admin: redis.Redis) -> contextlib.AbstractContextManager[None]:
-    return setting(admin, "min-replicas-to-write", 1, 0)
-
-
-@contextlib.contextmanager
-def replica(admin: redis.Redis) -> Iterator[None]:
-    admin.replicaof("127.0.0.1", 1)
-    yield
-    admin.replicaof("NO", "ONE")
 
 
 @contextlib.contextmanager

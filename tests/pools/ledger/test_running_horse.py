@@ -6,7 +6,6 @@ import os
 import signal
 
 import psutil
-import pytest
 from rq import Queue, Retry
 from rq.job import JobStatus
 from rq.registry import FailedJobRegistry
@@ -34,16 +33,6 @@ def hold(enqueue, valkey, **options):
     job = enqueue("high", "hold", "gate", **options)
     eventually(lambda: valkey.llen("gate:running") > 0)
     return job, psutil.Process(int(valkey.lindex("gate:running", -1)))
-
-
-@pytest.fixture
-def limited(valkey, pool_environment):
-    """The URL of a user whose permissions a test may change."""
-    valkey.acl_setuser(
-        "limited", enabled=True, passwords=["+pw"], keys=["*"], channels=["*"], commands=["+@all"]
-    )
-    yield pool_environment["REDIS_URL"].replace("redis://", "redis://limited:pw@")
-    valkey.acl_deluser("limited")
 
 
 def test_a_heartbeat_that_redis_refuses_is_logged_and_the_job_runs_on(

@@ -19,6 +19,7 @@ from django_rq_pool.config.groups import QueueGroup
 from django_rq_pool.config.pool_redis import PoolRedis
 from django_rq_pool.config.redis_errors import Refused
 from harness import DEADLINE, eventually
+from refusals import full, replica, without_replicas
 
 GROUP = QueueGroup("high", ("high",), 0)
 
@@ -85,27 +86,6 @@ WAYS = [
     probe,
 ]
 written = pytest.mark.parametrize("write", WAYS, ids=lambda way: way.__name__.replace("_", " "))
-
-
-@contextlib.contextmanager
-def full(admin: redis.Redis) -> Iterator[None]:
-    admin.config_set("maxmemory", 1)
-    yield
-    admin.config_set("maxmemory", 0)
-
-
-@contextlib.contextmanager
-def without_replicas(admin: redis.Redis) -> Iterator[None]:
-    admin.config_set("min-replicas-to-write", 1)
-    yield
-    admin.config_set("min-replicas-to-write", 0)
-
-
-@contextlib.contextmanager
-def replica(admin: redis.Redis) -> Iterator[None]:
-    admin.replicaof("127.0.0.1", 1)
-    yield
-    admin.replicaof("NO", "ONE")
 
 
 @contextlib.contextmanager
