@@ -31,7 +31,8 @@ from .failure_notice import FailureNotice
 from .held import Begun, Fetched, HeldJobs, Hold
 from .keys import INTERRUPTED_FIELD
 from .members import Member
-from .transactions import Command, InHand, NotHeld, Transactions, in_one_step
+from .recogniser import in_one_step
+from .transactions import Command, InHand, NotHeld, Transactions
 
 logger = logging.getLogger("django_rq_pool")
 

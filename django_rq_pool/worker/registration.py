@@ -7,16 +7,13 @@ recovered.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from django.conf import settings
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 from rq import Worker, worker_registration
 from rq.exceptions import StopRequested
 from rq.utils import now as utc_now
@@ -26,14 +23,13 @@ from ..config import declared
 from ..config.groups import QueueGroup
 from ..config.pool_redis import PoolRedis
 from ..config.redis_clients import REDIS_RETRY
-from ..ledger import abandoned, members, recovery
-from ..ledger.failure_notice import FailureNotice
+from ..ledger import abandoned, members, sweep
 from ..ledger.held import HeldJobs
 from ..ledger.keys import MAINTAINED_KEY
 from ..ledger.members import JobClasses, Member
-from ..ledger.recovery import Recovery
+from ..ledger.recogniser import Recogniser
 from ..ledger.settle import Settler
-from ..ledger.transactions import Recogniser, Transactions
+from ..ledger.transactions import Transactions
 from ..system import processes
 from .fetch import Fetcher
 from .import_tracker import ImportTracker
@@ -187,33 +183,13 @@ class RegistrationMixin(Base):
         for what they have left, and recovers it. To be called wherever the worker merely waits."""
         if time.monotonic() < self._sweep_due:
             return
-        self._sweep_due = time.monotonic() + recovery.SWEEP_SECONDS
+        self._sweep_due = time.monotonic() + sweep.SWEEP_SECONDS
         try:
-            if recovery.takes_turn(self.connection, self._link.assignment.pool):
-                for member in recovery.lost_members(self.connection, self._link.assignment.pool):
-                    with recovery.surviving(member):
-                        self._recover(member)
-                recovery.sweep_left(self.connection)
+            sweep.sweep(self.connection, self._link.assignment.pool)
         except self._link.unavailable as error:
             self.log.warning("Worker %s: looking for lost workers: %s", self.name, error)
         except ResponseError:  # somebody tries again in half a minute
             logger.exception("lost workers cannot be recovered now")
-
-    def _recover(self, member: Member) -> None:
-        # In another project a function of that name may be another one. One that has the same
-        # queues at the same server is the same, or could run that job too.
-        is_ours = set(member.group.queues) <= set(settings.RQ_QUEUES)
-        notice = FailureNotice(member.group, member.name) if is_ours else None
-        lost = Recovery(Settler(self.connection, member, notice), secrets.token_hex(8))
-        if lost.lock():
-            logger.warning("worker %s was lost; recovering its jobs", member.name)
-            try:
-                lost.unregister()
-                lost.finish(f"Worker {member.name} was lost with its host.")
-            except BaseException:
-                with contextlib.suppress(RedisError):  # then the lock ends by itself
-                    lost.unlock()
-                raise
 
     # An absent Redis
 

@@ -18,8 +18,9 @@ from rq.utils import as_text
 from rq.utils import now as utc_now
 
 from ..ledger.held import Fetched
+from ..ledger.recogniser import in_one_step
 from ..ledger.settle import NEVER_BEGAN, TOO_OFTEN
-from ..ledger.transactions import InHand, NotHeld, in_one_step
+from ..ledger.transactions import InHand, NotHeld
 from .registration import RegistrationMixin
 
 

@@ -14,7 +14,7 @@ from harness import eventually
 from marked_jobs import FOLDER, read_marks
 from settled import PATIENCE, assert_settled
 
-SOON = "from django_rq_pool.ledger import recovery\nrecovery.SWEEP_SECONDS = 2"
+SOON = "from django_rq_pool.ledger import sweep\nsweep.SWEEP_SECONDS = 2"
 """Settings by which a pool looks for what lost workers have left every two seconds."""
 
 

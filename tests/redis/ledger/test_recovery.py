@@ -9,7 +9,8 @@ from rq import Worker
 from rq.job import Job, JobStatus
 
 from django_rq_pool.ledger.members import join, leave, member_of
-from django_rq_pool.ledger.recovery import Recovery, lost_members, sweep_left
+from django_rq_pool.ledger.recovery import Recovery
+from django_rq_pool.ledger.sweep import lost_members, sweep_left
 from ledger_steps import NAME, assert_nothing_held, begin, member, settler, take
 
 CAUSE = "Its worker was killed."

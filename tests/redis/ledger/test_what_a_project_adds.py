@@ -6,7 +6,7 @@ import pytest
 from redis.exceptions import ResponseError
 from rq.job import JobStatus
 
-from django_rq_pool.ledger.transactions import Recogniser
+from django_rq_pool.ledger.recogniser import Recogniser
 from ledger_steps import assert_nothing_held, begin, commands_of, transactions
 
 
