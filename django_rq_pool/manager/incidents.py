@@ -7,6 +7,7 @@ about it is the plan's business.
 from __future__ import annotations
 
 import logging
+import re
 from enum import Enum
 
 from ..ipc.reports import MAX_MODULES, Event, Report
@@ -25,11 +26,16 @@ class Incident(Enum):
 _OVER = {Incident.BOOT: "workers boot again", Incident.REDIS: "Redis is back"}
 
 
+_COMMAND = re.compile(r"'[a-z|]+' command")
+"""What a server calls the command that a user may not run. Workers do not all meet the same."""
+
+
 class Incidents:
     """The incidents of a pool."""
 
     def __init__(self) -> None:
         self._causes: dict[tuple[str, Incident], str] = {}
+        self._told: dict[tuple[str, Incident], set[str]] = {}
         self._imported: dict[str, None] = {}
 
     @property
@@ -60,7 +66,8 @@ class Incidents:
             self.end(group, Incident.REDIS)
 
     def begin(self, group: str, incident: Incident, text: str) -> None:
-        """Logs an incident, with the whole text unless the same cause has been logged already.
+        """Logs an incident, with the whole text unless the same cause has been logged since it
+        began.
 
         Args:
             group: the queue group.
@@ -68,15 +75,17 @@ class Incidents:
             text: why; two causes are told apart by the last line of a traceback.
         """
         cause = text.strip().rpartition("\n")[2]
-        known = self._causes.get((group, incident))
+        told = self._told.setdefault((group, incident), set())
         self._causes[group, incident] = cause
-        if known is None or unvaried(cause) != unvaried(known):
+        if _kind(cause) not in told:
+            told.add(_kind(cause))
             logger.error("group %s: %s: %s", group, incident.value, text.strip())
         elif incident is Incident.BOOT:
             logger.error("group %s: %s: again %s", group, incident.value, cause)
 
     def end(self, group: str, incident: Incident) -> None:
         """Logs that an incident is over, if it has been logged."""
+        self._told.pop((group, incident), None)
         if self._causes.pop((group, incident), None) is not None:
             logger.info("group %s: %s", group, _OVER[incident])
 
@@ -92,3 +101,8 @@ class Incidents:
                 group,
                 ", ".join(new),
             )
+
+
+def _kind(cause: str) -> str:
+    """A cause without what varies from worker to worker."""
+    return unvaried(_COMMAND.sub("command", cause))

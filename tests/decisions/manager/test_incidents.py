@@ -58,6 +58,21 @@ def test_a_lost_redis_is_told_once_however_many_workers_lose_it(lines):
     assert len(lines()) == 1
 
 
+def test_what_a_user_may_not_run_is_told_once_whatever_command_each_worker_meets_first(lines):
+    incidents = Incidents()
+    for command in ("lmove", "blmove", "acl|whoami", "lmove"):
+        text = f"User worker has no permissions to run the '{command}' command"
+        incidents.begin("high", Incident.REDIS, text)
+    assert len(lines()) == 1
+
+
+def test_causes_that_take_turns_are_told_once_each(lines):
+    incidents = Incidents()
+    for cause in ("connection refused", "READONLY no", "connection refused", "READONLY no"):
+        incidents.begin("high", Incident.REDIS, cause)
+    assert len(lines()) == 2
+
+
 def test_the_end_of_a_trouble_is_told_once(lines):
     incidents = Incidents()
     incidents.begin("high", Incident.REDIS, "connection refused")
