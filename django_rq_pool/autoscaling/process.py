@@ -12,7 +12,7 @@ import traceback
 from django.db import close_old_connections, reset_queries
 from setproctitle import setproctitle
 
-from ..config import settings
+from ..config import declared, settings
 from ..config.groups import Counts
 from ..config.loaders import Source
 from ..config.problems import CountsError
@@ -150,7 +150,7 @@ def _load_counts(
     Returns:
         The counts and an empty text, or None and why they cannot be used.
     """
-    faulthandler.dump_traceback_later(2 * settings.loader_timeout(), exit=True)
+    faulthandler.dump_traceback_later(2 * declared.LOADER_TIMEOUT.usable(), exit=True)
     try:
         if reset:
             source.reset()

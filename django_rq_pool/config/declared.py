@@ -12,6 +12,10 @@ from typing import Any
 
 from django.conf import settings
 
+from ..text import short
+from .problems import Kind, Problem
+from .validators import Validator, names, seconds, whole, yes_or_no
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -21,15 +25,30 @@ class Setting:
         name: its name in the settings module.
         default: its value if it is not set.
         meaning: what it does, in reStructuredText.
+        validator: which values it may have; None: that is found out where it is used.
     """
 
     name: str
     default: object
     meaning: str
+    validator: Validator | None = None
 
     def value(self) -> Any:
         """The project's value, or the default."""
         return getattr(settings, self.name, self.default)
+
+    def usable(self) -> Any:
+        """The project's value; the default if the value cannot be used, which `problem` tells."""
+        return self.value() if self.problem() is None else self.default
+
+    def problem(self) -> Problem | None:
+        """What is wrong with the project's value, if it cannot be used."""
+        wanted = None if self.validator is None else self.validator(self.value())
+        if wanted is None:
+            return None
+        return Problem(
+            Kind.SOURCE, f"{self.name}: {short(self.value())} is not {wanted}.", f"Give {wanted}."
+        )
 
 
 @dataclass(frozen=True)
@@ -60,36 +79,42 @@ LOADER_TIMEOUT = Setting(
     "RQ_POOL_LOADER_TIMEOUT",
     5.0,
     "Seconds that a loader may take. A call that takes longer counts as failed.",
+    seconds,
 )
 PRELOAD = Setting(
     "RQ_POOL_PRELOAD",
     (),
     "Modules to import before the first fork, in addition to the modules ``tasks`` and ``jobs`` "
     "of every installed app: a list of dotted names.",
+    names,
 )
 LEARN_PRELOAD = Setting(
     "RQ_POOL_LEARN_PRELOAD",
     False,
     "Log the modules that jobs import and the manager has not: candidates for "
     "``RQ_POOL_PRELOAD``. ``True`` or ``False``.",
+    yes_or_no,
 )
 IMMORTAL = Setting(
     "RQ_POOL_IMMORTAL",
     True,
     "Make loaded classes, functions and modules immortal on CPython 3.12 and 3.13, so that "
     "workers share their memory. ``True`` or ``False``.",
+    yes_or_no,
 )
 HUGE_PAGES = Setting(
     "RQ_POOL_HUGE_PAGES",
     True,
     "Keep the loaded image in huge pages where the system can (Linux 6.1), so that each job's fork "
     "costs less. ``True`` or ``False``.",
+    yes_or_no,
 )
 WAIT_REPLICAS = Setting(
     "RQ_POOL_WAIT_REPLICAS",
     0,
     "How many replicas must confirm that a job was begun or settled before the worker goes on. "
     "``0`` waits for none: a failover can then take back what Redis had acknowledged.",
+    whole,
 )
 
 SETTINGS = (COUNTS, LOADER_TIMEOUT, PRELOAD, LEARN_PRELOAD, IMMORTAL, HUGE_PAGES, WAIT_REPLICAS)

@@ -18,10 +18,9 @@ from .options import (
     VALIDATORS,
     WORKERS,
     Bounds,
-    is_whole_number,
-    positive,
 )
 from .problems import Complaints, Kind
+from .validators import is_whole_number, positive
 
 A_COUNT = "A count is a whole number, 0 or more, without quotes."
 BOUNDS_EXAMPLE = f"{WORKERS}: {{{BOUNDS[0]}: 1, {BOUNDS[1]}: 10}}"

@@ -5,9 +5,10 @@ Rule of the room: the fields of `GroupOptions` are the only list of options.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from .validators import Validator, positive, seconds, yes_or_no
 
 WORKERS = "workers"
 """The count of a group that has options too: a whole number, or bounds, ``{min: 1, max: 10}``."""
@@ -34,38 +35,6 @@ BOUNDS = tuple(each.name for each in fields(Bounds))
 
 MAX_TOTAL = "max_total"
 """Beside the groups, not in one: the most workers that all groups may have together."""
-
-Validator = Callable[[object], "str | None"]
-"""Takes a value. Returns None if it can be used, else what it must be: ``a dotted path``."""
-
-
-def is_whole_number(value: object) -> bool:
-    """Whether a value is an integer, True and False excluded.
-
-    Args:
-        value: any value.
-    """
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def positive(value: object) -> str | None:
-    """The `Validator` of a whole number above 0.
-
-    Args:
-        value: any value.
-    """
-    fine = is_whole_number(value) and value > 0  # type: ignore[operator]
-    return None if fine else "a whole number, 1 or more"
-
-
-def _seconds(value: object) -> str | None:
-    number = isinstance(value, float) or is_whole_number(value)
-    fine = number and 0 < value < float("inf")  # type: ignore[operator]
-    return None if fine else "a number of seconds above 0"
-
-
-def _yes_or_no(value: object) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
 
 
 def _importable(value: object) -> str | None:
@@ -125,7 +94,7 @@ class GroupOptions:
     """Seconds without a heartbeat, plus 60, after which Redis forgets a worker."""
     dequeue_strategy: str = _option("default", _strategy)
     """The order in which the group's queues are asked for a job: ``default`` is by priority."""
-    with_scheduler: bool = _option(False, _yes_or_no)
+    with_scheduler: bool = _option(False, yes_or_no)
     """Whether the group's workers run RQ's scheduler."""
     interrupted: str = _option("fail", _outcome)
     """What becomes of a job that a stop or a death cuts short: ``fail`` (it is retried if it has
@@ -133,7 +102,7 @@ class GroupOptions:
     interrupted_limit: int = _option(3, positive)
     """With ``requeue``: how often a job is requeued before it fails, since it may itself be what
     ends its workers."""
-    target_latency: float = _option(5.0, _seconds)
+    target_latency: float = _option(5.0, seconds)
     """Seconds that a job may wait before workers are added. Only for a count with bounds."""
 
     def given(self) -> dict[str, object]:

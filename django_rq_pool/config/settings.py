@@ -87,35 +87,7 @@ def configure(
     except CountsError as error:
         problems += error.problems
         cause = error.__cause__
-    preload = declared.PRELOAD.value()
-    if not isinstance(preload, (list, tuple)):
-        problems.append(
-            Problem(
-                Kind.SOURCE,
-                f"RQ_POOL_PRELOAD: {preload!r} is not a list.",
-                "Give a list of dotted names of modules.",
-            )
-        )
-    switches = (declared.LEARN_PRELOAD, declared.IMMORTAL, declared.HUGE_PAGES)
-    tracks_imports, immortal, huge_pages = (setting.value() for setting in switches)
-    problems += [
-        Problem(
-            Kind.SOURCE,
-            f"{setting.name}: {setting.value()!r} is not a boolean.",
-            "Give True or False.",
-        )
-        for setting in switches
-        if not isinstance(setting.value(), bool)
-    ]
-    replicas = declared.WAIT_REPLICAS.value()
-    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
-        problems.append(
-            Problem(
-                Kind.SOURCE,
-                f"{declared.WAIT_REPLICAS.name}: {replicas!r} is not a number of replicas.",
-                "Give a whole number, 0 or more.",
-            )
-        )
+    problems += filter(None, (setting.problem() for setting in declared.SETTINGS))
     term_child = None
     try:
         term_child = term_child_timeout()
@@ -139,10 +111,10 @@ def configure(
         loaded,
         (*loaded.warnings, *_dyno_warnings(term)),
         StopRules(term, term_child),
-        tuple(preload),
-        tracks_imports=tracks_imports,
-        immortal=immortal,
-        huge_pages=huge_pages,
+        tuple(declared.PRELOAD.value()),
+        tracks_imports=declared.LEARN_PRELOAD.value(),
+        immortal=declared.IMMORTAL.value(),
+        huge_pages=declared.HUGE_PAGES.value(),
     )
 
 
@@ -163,7 +135,7 @@ def load(source: loaders.Source, environment: str | None) -> Counts:
     Raises:
         CountsError: with every problem found. Its ``__cause__`` is the exception of a loader.
     """
-    limit = loader_timeout()
+    limit = declared.LOADER_TIMEOUT.usable()
     with signals.time_limit(
         limit, f"the loader took longer than {limit:g} s (RQ_POOL_LOADER_TIMEOUT)"
     ):
@@ -214,25 +186,6 @@ def term_child_timeout() -> float | None:
             )
         )
     return timeout
-
-
-def loader_timeout() -> float:
-    """The seconds that a loader may take: ``RQ_POOL_LOADER_TIMEOUT``, or 5.0.
-
-    Raises:
-        CountsError: the setting is not a number of seconds above 0.
-    """
-    given = declared.LOADER_TIMEOUT.value()
-    number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    if not (number and 0 < given < float("inf")):
-        raise CountsError(
-            Problem(
-                Kind.SOURCE,
-                f"RQ_POOL_LOADER_TIMEOUT: {given!r} is not a number of seconds.",
-                "Give a number above 0.",
-            )
-        )
-    return float(given)
 
 
 def _dyno_warnings(term: TermPolicy) -> Iterator[Problem]:

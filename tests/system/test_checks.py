@@ -119,7 +119,7 @@ def test_modules_to_preload_are_checked():
 def test_what_is_neither_true_nor_false_is_refused(setting):
     message = only_message(RQ_POOL={"high": 1}, **{setting: "no"})
     assert message.id == "django_rq_pool.E001"
-    assert message.msg == f"{setting}: 'no' is not a boolean."
+    assert message.msg == f"{setting}: 'no' is not true or false."
 
 
 def test_counts_and_preload_are_told_together():

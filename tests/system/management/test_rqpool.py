@@ -201,7 +201,7 @@ def test_a_raising_loader_is_refused_in_words():
 
 def test_a_bad_preload_setting_is_refused_in_words():
     with override_settings(RQ_POOL_PRELOAD="shop.tasks"):
-        assert "RQ_POOL_PRELOAD: 'shop.tasks' is not a list" in refusal("high=1")
+        assert "RQ_POOL_PRELOAD: 'shop.tasks' is not a list of dotted names" in refusal("high=1")
 
 
 def test_sentences_end_with_one_full_stop():
