@@ -97,9 +97,9 @@ LEARN_PRELOAD = Setting(
 )
 IMMORTAL = Setting(
     "RQ_POOL_IMMORTAL",
-    True,
+    False,
     "Make loaded classes, functions and modules immortal on CPython 3.12 and 3.13, so that "
-    "workers share their memory. ``True`` or ``False``.",
+    "workers share more memory. It writes to the interpreter's memory. ``True`` or ``False``.",
     yes_or_no,
 )
 HUGE_PAGES = Setting(

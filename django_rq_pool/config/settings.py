@@ -33,7 +33,7 @@ class Configuration:
         stop_rules: how the pool stops.
         preload: dotted names of modules to import before the first fork.
         tracks_imports: whether to log which modules jobs import, so that they can be preloaded.
-        immortal: whether to make the code objects, functions and classes of the image immortal, so
+        immortal: whether to make the classes, functions and modules of the image immortal, so
             that workers do not copy their memory pages.
         huge_pages: whether to keep the image in huge pages, where the system can.
     """

@@ -10,12 +10,13 @@ import encodings.idna  # noqa: F401  # the first connection to a host name impor
 import gc
 import importlib
 import logging
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from django.utils.module_loading import autodiscover_modules
 
-from .immortal import make_definitions_immortal
+from .immortal import KNOWN_VERSIONS, can_be_done, make_definitions_immortal
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -61,13 +62,25 @@ def freeze_heap(*, immortal: bool, huge_pages: bool) -> None:
     writes to is copied: some 20 MB for each worker. It does not look at frozen objects.
 
     Args:
-        immortal: make definitions immortal where the interpreter is known; see `immortal`.
+        immortal: make definitions immortal where the interpreter is known; see `immortal`. It is
+            logged how many.
         huge_pages: keep the heap in huge pages where the system can; see `use_huge_pages`.
     """
     gc.collect()
-    if immortal:
+    if immortal and can_be_done():
         gc.unfreeze()  # frozen objects cannot be found
-        make_definitions_immortal()
+        logger.info(
+            "RQ_POOL_IMMORTAL: %d objects (classes, functions, modules and their parts) are never "
+            "freed, so that workers share their memory. If the interpreter crashes, turn it off "
+            "first.",
+            make_definitions_immortal(),
+        )
+    elif immortal:
+        logger.warning(
+            "RQ_POOL_IMMORTAL: it does nothing on this interpreter (%s). It is for CPython %s.",
+            ".".join(map(str, sys.version_info[:3])),
+            " and ".join(".".join(map(str, version)) for version in KNOWN_VERSIONS),
+        )
     gc.freeze()
     if huge_pages:
         use_huge_pages()

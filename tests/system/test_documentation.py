@@ -219,6 +219,14 @@ def test_modules_to_preload_are_a_list_of_names():
         assert settings.configure(counts={"high": 1}).preload == ("pandas", "shop.reports")
 
 
+def test_definitions_become_immortal_when_the_settings_say_so():
+    assert not settings.configure(counts={"high": 1}).immortal
+    given: dict[str, object] = {}
+    exec(example("settings-immortal"), given)  # noqa: S102
+    with override_settings(RQ_POOL_IMMORTAL=given["RQ_POOL_IMMORTAL"]):
+        assert settings.configure(counts={"high": 1}).immortal
+
+
 @pytest.fixture
 def own_hooks():
     """The hooks as they are, put back after the test."""

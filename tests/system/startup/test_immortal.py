@@ -99,6 +99,60 @@ assert count({definition}) == before == count(None), (count({definition}), befor
 """)
 
 
+KINDS = """
+import django, email.message, http.client, json, logging, unittest.mock, xml.dom.minidom
+import functools
+
+class Described:
+    text = property(lambda self: 1, doc="a text that is told of")
+    later = property(functools.partial(Model.build))
+    any_kind = staticmethod(thing)
+
+odd = outer.__code__.replace(co_consts=(*outer.__code__.co_consts, thing, [1000]))
+outer.__code__ = odd
+
+def reachable():
+    tracked = gc.get_objects()
+    found = {id(each): each for each in (*tracked, *gc.get_referents(*tracked))}
+    for code in [each for each in found.values() if type(each) is types.CodeType]:
+        for part in (*gc.get_referents(code), *code.co_consts):
+            found[id(part)] = part
+    return found
+
+def immortals(found):
+    memory = immortal._memory()
+    return {key for key in found if memory[key // 8] == immortal._IMMORTAL}
+
+found = reachable()
+before = immortals(found)
+number = immortal.make_definitions_immortal()
+made = immortals(found) - before
+kinds = {type(found[key]) for key in made}
+"""
+
+
+@immortality
+def test_only_definitions_and_their_parts_become_immortal_told_by_their_kinds():
+    expect(f"""{KINDS}
+allowed = {{*immortal.DEFINITIONS, *immortal.TABLES, *immortal.CONSTANTS}}
+others = [kind for kind in kinds - allowed if not issubclass(kind, type)]
+assert not others, others
+assert len(made) > 5000 and 0.9 * number < len(made) <= number, (len(made), number)
+""")
+
+
+@immortality
+def test_no_text_becomes_immortal_and_nothing_that_a_wrapper_or_odd_code_holds():
+    expect(f"""{KINDS}
+texts = [found[key] for key in made if type(found[key]) is str]
+assert texts == []
+assert Described.__dict__["text"].__doc__ == "a text that is told of"
+for held in (thing, Described.__dict__["later"].fget):
+    assert count(held) != count(None)
+assert type(thing) is Thing and count(Thing) == count(None)
+""")
+
+
 @immortality
 def test_data_goes_when_nobody_needs_it():
     expect("""
@@ -200,7 +254,7 @@ assert count(inner) == count(None)
 
 def test_another_interpreter_is_left_alone():
     expect("""
-immortal._KNOWN_VERSIONS = ()
+immortal.KNOWN_VERSIONS = ()
 before = count(inner)
 assert immortal.make_definitions_immortal() == 0
 assert count(inner) == before
@@ -210,7 +264,7 @@ assert count(inner) == before
 def test_counts_that_stand_elsewhere_are_left_alone():
     """As in a build whose objects begin with something else."""
     expect("""
-immortal._KNOWN_VERSIONS = (sys.version_info[:2],)
+immortal.KNOWN_VERSIONS = (sys.version_info[:2],)
 immortal._IMMORTAL = 12345
 before = count(inner)
 assert immortal.make_definitions_immortal() == 0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import gc
 import hashlib
+import re
 import subprocess
 import sys
 
 import pytest
 
+from django_rq_pool.config import declared
+from django_rq_pool.startup.immortal import can_be_done
 from django_rq_pool.startup.preload import _heap, import_jobs, use_huge_pages
 
 MAPS = """\
@@ -65,6 +68,39 @@ def test_the_heap_is_kept_in_huge_pages_if_that_is_wanted(wanted):
     if possible == "False":
         pytest.skip("this system keeps no heap in huge pages")
     assert used == str(wanted)
+
+
+SPOKEN = """
+import logging, sys
+from django_rq_pool.startup.preload import freeze_heap
+
+logging.basicConfig(level="INFO", format="%(levelname)s %(message)s")
+freeze_heap(immortal=sys.argv[1] == "True", huge_pages=False)
+"""
+
+
+def log_of_a_freeze(*, immortal: bool) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", SPOKEN, str(immortal)], capture_output=True, text=True, check=True
+    )
+    return done.stderr.splitlines()
+
+
+def test_nothing_is_made_immortal_unless_the_project_asks_for_it():
+    assert declared.IMMORTAL.default is False
+    assert log_of_a_freeze(immortal=False) == []
+
+
+def test_the_log_says_in_a_line_what_was_made_immortal_or_that_nothing_can_be():
+    (line,) = log_of_a_freeze(immortal=True)
+    if can_be_done():
+        number, rest = re.fullmatch(r"INFO RQ_POOL_IMMORTAL: (\d+) objects (.+)", line).groups()
+        assert int(number) > 1000
+        assert "never freed" in rest
+        assert rest.endswith("If the interpreter crashes, turn it off first.")
+    else:
+        assert line.startswith("WARNING RQ_POOL_IMMORTAL: it does nothing on this interpreter (")
+        assert line.endswith(". It is for CPython 3.12 and 3.13.")
 
 
 @pytest.mark.parametrize("last_line", ["", "1 / 0"])
