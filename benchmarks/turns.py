@@ -60,7 +60,6 @@ def make_manager(counts: Counts) -> Manager:
     spawner = Spawner(
         SpawnOptions("turns"),
         EntryPoints(worker, recovery=nothing, autoscaling=nothing),
-        inbox,
         reopen_logs=nothing,
         release_inherited=nothing,
     )

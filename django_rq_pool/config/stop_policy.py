@@ -13,6 +13,13 @@ from enum import Enum
 STOP_SIGNALS: tuple[signal.Signals, ...] = (signal.SIGQUIT, signal.SIGINT, signal.SIGTERM)
 """The signals that end a pool."""
 
+INFO = signal.Signals(getattr(signal, "SIGINFO", 29))
+"""The signal that asks for a report. Linux has no SIGINFO: number 29, as on BSD, is used there."""
+
+TIMER_SIGNALS: tuple[signal.Signals, ...] = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
+"""Signals of timers. They have no effect on any process of a pool, unless its code uses them: RQ's
+time limits use SIGALRM while a job or a callback runs."""
+
 WORKER_SIGNALS: Mapping[signal.Signals, str] = {
     signal.SIGQUIT: "Finish the job, take no other, and leave. The manager replaces the worker.",
     signal.SIGINT: "End the job now, settle it, and leave.",

@@ -9,11 +9,18 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterable
 
-from ..config.stop_policy import STOP_SIGNALS
+from ..config.stop_policy import INFO, STOP_SIGNALS, TIMER_SIGNALS
 from ..system import signals
 from .lifeline import Lifeline
 
-_IGNORED = (signal.SIGHUP, signal.SIGWINCH, signal.SIGUSR1, signal.SIGUSR2)
+_WITHOUT_EFFECT = (
+    signal.SIGHUP,
+    signal.SIGWINCH,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    INFO,
+    *TIMER_SIGNALS,
+)
 
 
 class StopListener:
@@ -27,7 +34,7 @@ class StopListener:
     """
 
     def __init__(self, lifeline: Lifeline) -> None:
-        self._inbox = signals.SignalInbox((*STOP_SIGNALS, *_IGNORED))
+        self._inbox = signals.SignalInbox(STOP_SIGNALS, _WITHOUT_EFFECT)
         self._lifeline = lifeline
         self.stopping = False
         signals.unblock()
@@ -44,8 +51,6 @@ class StopListener:
         """
         lifeline = [] if self.stopping else [self._lifeline.fileno()]
         readable = self._inbox.wait([*lifeline, *fds], max(0.0, seconds))
-        if readable.intersection(lifeline) or any(
-            signum in STOP_SIGNALS for signum in self._inbox.take()
-        ):
+        if readable.intersection(lifeline) or self._inbox.take():
             self.stopping = True
         return self.stopping

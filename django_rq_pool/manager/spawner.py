@@ -17,7 +17,6 @@ from ..ipc.lifeline import Lifeline
 from ..ipc.reports import Reports
 from ..ipc.scoreboard import Scoreboard
 from ..system import processes
-from ..system.signals import SignalInbox
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,6 @@ class Spawner:
     Args:
         options: what all workers have in common.
         entry_points: what the forked processes do.
-        inbox: the manager's signals, which a forked process must not keep.
         reopen_logs: reopens the log files of the process it is called in.
         release_inherited: called in each forked process, to close what else it has inherited and
             only the manager may hold.
@@ -60,7 +58,6 @@ class Spawner:
         self,
         options: SpawnOptions,
         entry_points: EntryPoints,
-        inbox: SignalInbox,
         *,
         reopen_logs: Callable[[], object],
         release_inherited: Callable[[], object],
@@ -69,7 +66,6 @@ class Spawner:
         self.reopen_logs = reopen_logs
         self._options = options
         self._entry_points = entry_points
-        self._inbox = inbox
         self._release_inherited = release_inherited
         self._lifeline = Lifeline()
         self._scoreboard = Scoreboard()
@@ -150,7 +146,6 @@ class Spawner:
         leads = leads or self._options.own_process_groups
 
         def child() -> int:
-            self._inbox.close()
             self.reports.become_worker()
             self._lifeline.become_worker()
             if self._counts_channel is not None:

@@ -11,10 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from ..config.stop_policy import STOP_SIGNALS, StopRules, TermPolicy
-
-INFO = signal.Signals(getattr(signal, "SIGINFO", 29))
-"""The signal that asks for a report. Linux has no SIGINFO: number 29, as on BSD, is used there."""
+from ..config.stop_policy import INFO, STOP_SIGNALS, StopRules, TermPolicy
 
 
 def name_of(signum: signal.Signals) -> str:

@@ -22,7 +22,7 @@ from ..autoscaling.process import run_autoscaling
 from ..config import redis_clients
 from ..config.problems import Kind
 from ..config.settings import Configuration
-from ..config.stop_policy import STOP_SIGNALS
+from ..config.stop_policy import STOP_SIGNALS, TIMER_SIGNALS
 from ..connections import manager_connections
 from ..errors import StartError
 from ..ipc.assignment import EntryPoints
@@ -90,7 +90,7 @@ def _run(
     with contextlib.ExitStack() as stack:
         # From here on no signal that asks for something else ends the process; one that stops it
         # does so at once, until the manager takes over.
-        inbox = signals.SignalInbox(phases.OTHER_SIGNALS)
+        inbox = signals.SignalInbox(phases.OTHER_SIGNALS, TIMER_SIGNALS)
         # A second QUIT must not end a process that is just leaving with a status of its own.
         stack.callback(inbox.close, signal.SIG_IGN if options.ends_process else signal.SIG_DFL)
         inbox.exit_on(STOP_SIGNALS)
@@ -173,7 +173,6 @@ def _manager(
             own_process_groups=not options.single_process_group,
         ),
         EntryPoints(run_worker, run_recovery, partial(run_autoscaling, configuration, identity)),
-        inbox,
         reopen_logs=logfiles.reopen,
         release_inherited=release_inherited,
     )

@@ -12,34 +12,39 @@ import os
 import select
 import signal
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from types import FrameType
 
 from ..errors import ExitStatus
-
-Number = int
-"""The number of a signal."""
+from .handlers import Handlers, Number, do_nothing
 
 
 class SignalInbox:
-    """Catches signals of this process until it is closed.
+    """Catches signals of this process until it is closed. A forked process has none of it.
 
     Args:
         numbers: the signals to catch. SIGCHLD is caught too, so that the death of a child ends a
             wait; `take` does not return it.
+        without_effect: signals that shall neither end the process nor be taken. A handler of
+            project code for one of them stays.
     """
 
-    def __init__(self, numbers: Iterable[Number]) -> None:
-        self._numbers: set[Number] = set()
+    def __init__(self, numbers: Iterable[Number], without_effect: Iterable[Number] = ()) -> None:
+        self._without_effect = tuple(without_effect)
         self._arrived: deque[Number] = deque()
+        self._note = self._arrived_now
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(self._write_end, False)
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        self._is_open = True
+        self._handlers = Handlers(in_child=self._close_pipe)
         self.catch((*numbers, signal.SIGCHLD))
+        self._handlers.install_where_default(self._without_effect, do_nothing)
 
-    def _note(self, number: Number, frame: FrameType | None) -> None:
+    def _arrived_now(self, number: Number, frame: FrameType | None) -> None:
         self._arrived.append(number)
 
     def catch(self, numbers: Iterable[Number]) -> None:
@@ -48,9 +53,7 @@ class SignalInbox:
         Args:
             numbers: the signals.
         """
-        for number in numbers:
-            self._numbers.add(number)
-            signal.signal(number, self._note)
+        self._handlers.install(numbers, self._note)
 
     def exit_on(self, numbers: Iterable[Number]) -> None:
         """Makes signals end the process at once, until `catch` is called for them.
@@ -65,9 +68,7 @@ class SignalInbox:
         def leave(number: Number, frame: FrameType | None) -> None:
             raise SystemExit(ExitStatus.SIGNAL + number)
 
-        for number in numbers:
-            self._numbers.add(number)
-            signal.signal(number, leave)
+        self._handlers.install(numbers, leave)
 
     def take(self) -> list[signal.Signals]:
         """Returns the signals that arrived since the last call, without SIGCHLD."""
@@ -90,6 +91,7 @@ class SignalInbox:
         Returns:
             The readable descriptors.
         """
+        self._recover()
         # Unlike select, poll allows descriptors above 1023.
         poll = select.poll()
         for fd in (self._read_end, *fds):
@@ -103,16 +105,29 @@ class SignalInbox:
                     pass
         return readable - {self._read_end}
 
-    def close(self, afterwards: signal.Handlers = signal.SIG_DFL) -> None:
+    def _recover(self) -> None:
+        """Takes back what project code in this process leaves to nobody: RQ's time limits end with
+        SIGALRM at its default action, and asyncio's signal handlers without a wakeup descriptor."""
+        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        self._handlers.install_where_default(self._without_effect, do_nothing)
+
+    def close(self, afterwards: signal.Handlers | None = None) -> None:
         """Closes the inbox and resets its signals.
 
         Args:
-            afterwards: the new action of every caught signal except SIGCHLD, which gets the
-                default action.
+            afterwards: the new action of each signal except SIGCHLD; None: the one that a new
+                Python has.
         """
-        signal.set_wakeup_fd(-1)
-        for number in self._numbers:
-            signal.signal(number, afterwards if number != signal.SIGCHLD else signal.SIG_DFL)
+        self._handlers.reset(afterwards)
+        self._close_pipe()
+
+    def _close_pipe(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        wakeup_fd = signal.set_wakeup_fd(-1)
+        if wakeup_fd != self._write_end:  # an event loop's
+            signal.set_wakeup_fd(wakeup_fd)
         os.close(self._read_end)
         os.close(self._write_end)
 
@@ -132,16 +147,22 @@ def time_limit(seconds: float, text: str) -> Iterator[None]:
         yield
         return
 
-    def ring(number: Number, frame: FrameType | None) -> None:
-        raise TimeoutError(text)
+    until = time.monotonic() + seconds
 
-    before = signal.signal(signal.SIGALRM, ring)
+    def ring(number: Number, frame: FrameType | None) -> None:
+        if time.monotonic() >= until:  # else it is somebody else's alarm
+            raise TimeoutError(text)
+
+    before = signal.getsignal(signal.SIGALRM)
+    handlers = Handlers()
+    handlers.install([signal.SIGALRM], ring)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        handlers.reset()
 
 
 @contextlib.contextmanager

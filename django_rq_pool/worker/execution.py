@@ -28,7 +28,7 @@ from rq.utils import now as utc_now
 from ..connections import close_connections
 from ..ledger.settle import NEVER_BEGAN
 from ..ledger.transactions import InHand
-from ..system import processes
+from ..system import processes, signals
 from .horse import REFUSED, HorseMixin
 from .scheduling import SchedulingMixin
 
@@ -184,7 +184,8 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         process group, so that `kill_horse` right after the fork would kill the worker's group."""
         close_connections()
         processes.flush_output()
-        super().fork_work_horse(job, queue)
+        with signals.blocked():  # the horse unblocks them when it has its own handlers
+            super().fork_work_horse(job, queue)
         processes.lead_process_group(self.horse_pid)
         self._link.slot.horse(self.horse_pid)
 

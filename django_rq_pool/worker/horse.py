@@ -26,6 +26,7 @@ from ..connections import renew_connections
 from ..errors import TermException
 from ..ledger.transactions import InHand, NotHeld
 from ..system import processes
+from ..system.handlers import do_nothing
 from .settling import SettlingMixin
 
 REFUSED = os.EX_TEMPFAIL
@@ -64,13 +65,14 @@ class HorseMixin(SettlingMixin):
         """RQ lets TERM kill a work horse, so that a signal to a whole process group or container
         fails jobs without their worker. `ManagerLink.become_horse` has set the signals."""
         if self._link.stop_rules.term_child is not None:
-            signal.signal(signal.SIGTERM, self._raise_in_job)
+            self._link.handlers.install([signal.SIGTERM], self._raise_in_job)
 
     def _raise_in_job(self, signum: int, frame: FrameType | None) -> None:
         """Tells the job that its worker was asked to stop immediately, under TERM_CHILD. Before and
         after the job's own function there is nothing to end: settling is finished."""
         if self._is_in_function:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: its clean-up is not interrupted
+            # Once: its clean-up is not interrupted.
+            self._link.handlers.install([signal.SIGTERM], do_nothing)
             self._cut_short = f"Worker {self.name} was asked to stop immediately."
             raise TermException(self._cut_short)
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-from types import FrameType
 
 from redis.exceptions import NoPermissionError, RedisError
 
 from ..config.redis_clients import REDIS_RETRY, UNAVAILABLE, UNREACHABLE, Probe, probe
-from ..config.stop_policy import WORKER_SIGNALS, TermPolicy
+from ..config.stop_policy import INFO, TIMER_SIGNALS, WORKER_SIGNALS, TermPolicy
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
 from ..system import signals
+from ..system.handlers import Handlers, do_nothing
+
+_WITHOUT_EFFECT = (INFO, *TIMER_SIGNALS)
 
 
 class ManagerLink:
@@ -35,6 +37,7 @@ class ManagerLink:
         immediately: it was asked to stop now. A running job is ended.
         end_job: the running job shall be ended and the worker go on (USR1).
         paused: no new job shall be taken (USR2) until CONT.
+        handlers: what handles signals while a job runs. The processes of the job have none of it.
     """
 
     def __init__(self, assignment: Assignment) -> None:
@@ -50,7 +53,8 @@ class ManagerLink:
         self._redis_lost = False
         self._is_denied = False
         self._probe: Probe | None = None
-        self._inbox = signals.SignalInbox(WORKER_SIGNALS)
+        self._inbox = signals.SignalInbox(WORKER_SIGNALS, _WITHOUT_EFFECT)
+        self.handlers = Handlers()
         signals.unblock()
 
     def wait(self, fds: list[int], seconds: float | None) -> set[int]:
@@ -163,28 +167,19 @@ class ManagerLink:
             self.assignment.reports.send(Event.REDIS_BACK)
 
     def become_scheduler(self) -> signals.SignalInbox:
-        """Gives up the worker's signals, in a scheduler process that was forked with signals
-        blocked.
+        """Handles signals in a scheduler process, which was forked while they were blocked.
 
         Returns:
             An inbox of its own for the signals that a worker handles.
         """
-        self._inbox.close()
-        inbox = signals.SignalInbox(WORKER_SIGNALS)
+        inbox = signals.SignalInbox(WORKER_SIGNALS, _WITHOUT_EFFECT)
         signals.unblock()
         return inbox
 
     def become_horse(self) -> None:
-        """Keeps the worker's signals from the job, in a forked work horse.
-
-        The handler does nothing, because a signal that is ignored stays so in every program that
-        the job starts, and ``Popen.terminate`` would do nothing.
-        """
-        self._inbox.close()
-        for signum in WORKER_SIGNALS:
-            signal.signal(signum, _ignore)
+        """Keeps the worker's signals from the job, in a work horse that was forked while they were
+        blocked. Whatever the job forks or starts has their default actions."""
+        self.handlers.install(WORKER_SIGNALS, do_nothing)
+        self.handlers.install_where_default(_WITHOUT_EFFECT, do_nothing)
         self.slot.horse(os.getpid())
-
-
-def _ignore(signum: int, frame: FrameType | None) -> None:
-    """Handles a signal by doing nothing."""
+        signals.unblock()

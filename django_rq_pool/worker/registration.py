@@ -34,6 +34,7 @@ from ..system import processes
 from .fetch import Fetcher
 from .import_tracker import ImportTracker
 from .manager_link import ManagerLink
+from .time_limits import pooled_limit
 
 if TYPE_CHECKING:
     Base = Worker
@@ -75,6 +76,7 @@ class RegistrationMixin(Base):
         """Ties the worker to its manager, after RQ's constructor and before ``work``."""
         self._link = link
         self.group = link.assignment.group
+        self.death_penalty_class = pooled_limit(self.death_penalty_class, link.handlers)
         if link.assignment.tracks_imports:
             self._import_tracker = ImportTracker()
         member = Member(

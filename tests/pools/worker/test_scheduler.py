@@ -195,6 +195,35 @@ def test_a_scheduler_that_does_not_stop_is_killed_and_its_lock_released(start_po
     assert holder(valkey) == ""
 
 
+TERM_IN_WINDOW = """
+import os, signal
+from rq import Worker
+
+armed = []
+
+class Window(Worker):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        armed.append(True)
+
+def term():
+    if armed:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+# Imported before the first fork, so that it comes first in each forked process.
+os.register_at_fork(after_in_child=term)
+"""
+
+
+def test_a_scheduler_that_is_asked_to_stop_before_it_begins_stops(start_with, valkey):
+    yaml = "high: {workers: 1, with_scheduler: true, worker_class: own.Window}"
+    pool = start_with("", modules={"own": TERM_IN_WINDOW}, yaml=yaml).expect_ready(1)
+    pool.expect(r"Scheduler with PID \d+ has stopped$")
+    assert pool.stop() == 0
+    assert not pool.found("did not stop")
+    assert holder(valkey) == ""
+
+
 # While pools swap
 
 
