@@ -62,6 +62,16 @@ RQPOOL = Contender(
     waits_per_queue=True,
     replaces=True,
 )
+IMMORTAL_RQPOOL = Contender(
+    "rqpool-immortal",
+    lambda queues, workers: [
+        ["rqpool", f"{','.join(queues)}={workers}", "--settings", "clinic.immortal_settings"]
+    ],
+    signal.SIGQUIT,
+    waits_per_queue=True,
+    replaces=True,
+)
+"""The pool with ``RQ_POOL_IMMORTAL``. Not among those that are measured unless it is asked for."""
 PRELOADING_POOL = Contender(
     "preloading-pool",
     lambda queues, workers: [
@@ -81,4 +91,6 @@ PRELOADING_POOL = Contender(
 """RQ's pool as somebody would run it who knows that a worker class may import what jobs need. Not
 among those that are measured unless it is asked for."""
 DEFAULT = (RQWORKER.name, RQWORKER_POOL.name, RQPOOL.name)
-CONTENDERS = {each.name: each for each in (RQWORKER, RQWORKER_POOL, PRELOADING_POOL, RQPOOL)}
+CONTENDERS = {
+    each.name: each for each in (RQWORKER, RQWORKER_POOL, PRELOADING_POOL, RQPOOL, IMMORTAL_RQPOOL)
+}

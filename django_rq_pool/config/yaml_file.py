@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 from django.template import Context, Engine
 
+from ..system.cgroups import usable_resources
 from ..text import in_a_line
 from .problems import CountsError, Kind, Problem
 
@@ -22,7 +23,7 @@ def read_yaml(path: str, environment: str | None) -> object:
 
     The file is rendered as a Django template, like resque-pool's file is ERB. The template may use
     ``env`` (the environment variables), ``hostname``, ``cpu_count`` (how many CPUs this process may
-    use) and ``environment``.
+    use), ``memory_limit`` (how many bytes of memory) and ``environment``.
 
     Args:
         path: the path of the file, relative to the current directory.
@@ -57,12 +58,14 @@ def read_yaml(path: str, environment: str | None) -> object:
 
 
 def _render(text: str, path: str, environment: str | None) -> str:
+    resources = usable_resources()
     context = Context(
         {
             # A copy, because a template could call os.environ.clear().
             "env": dict(os.environ),
             "hostname": socket.gethostname(),
-            "cpu_count": _cpu_count(),
+            "cpu_count": resources.cpus,
+            "memory_limit": resources.memory,
             "environment": environment,
         },
         autoescape=False,
@@ -80,13 +83,6 @@ def _render(text: str, path: str, environment: str | None) -> str:
             "The file is rendered as a Django template. "
             "Put text with {{, {% or {# between {% verbatim %} and {% endverbatim %}.",
         ) from error
-
-
-def _cpu_count() -> int:
-    """How many CPUs this process may use. In a container they can be fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _unusable(path: str, text: str, hint: str) -> CountsError:

@@ -19,8 +19,10 @@ from django_rq_pool.config import settings
 from django_rq_pool.config.options import OPTION_NAMES
 from django_rq_pool.config.problems import Kind
 from django_rq_pool.errors import ExitStatus
+from django_rq_pool.management.commands import rqpool
 from django_rq_pool.management.commands.rqpool import Command
 from django_rq_pool.planning.phases import MANAGER_SIGNALS, name_of
+from django_rq_pool.system.cgroups import Resources
 from documentation import DOCS, EXAMPLES, PAGES, README, ROOT, example
 
 sys.path[:0] = [str(DOCS / "_ext"), str(ROOT / "benchmarks")]
@@ -282,6 +284,7 @@ def shown(output: str) -> str:
 
 def test_the_table_of_counts_is_what_the_command_prints(monkeypatch):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(rqpool, "usable_resources", lambda: Resources(2, 4 * 2**30))
     output = io.StringIO()
     call_command("rqpool", "--check", "--config", "testproject/rqpool.yml", stdout=output)
     assert shown(output.getvalue()) in (DOCS / "guides" / "counts.rst").read_text()

@@ -16,6 +16,7 @@ from ...config import settings
 from ...config.settings import Configuration
 from ...errors import StartError
 from ...startup.run import run
+from ...system.cgroups import usable_resources
 from ..options import add_options, chosen_run_options
 from ..summary import table
 
@@ -82,7 +83,8 @@ class Command(BaseCommand):
         sys.exit(status)
 
     def check_counts(self, configuration: Configuration) -> None:
-        """Prints the queue groups to standard output, and the warnings to standard error.
+        """Prints the queue groups and what they may use to standard output, and the warnings to
+        standard error.
 
         Args:
             configuration: the checked configuration.
@@ -90,3 +92,4 @@ class Command(BaseCommand):
         for warning in configuration.warnings:
             self.stderr.write(str(warning))
         self.stdout.write(table(configuration))
+        self.stdout.write(f"{usable_resources()} may be used")

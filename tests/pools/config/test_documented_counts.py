@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import sqlite3
@@ -12,6 +11,8 @@ from datetime import datetime, timezone
 
 import pytest
 
+from django_rq_pool.config import yaml_file
+from django_rq_pool.system.cgroups import Resources, usable_resources
 from documentation import example
 from harness import DEADLINE, MANAGE, eventually, python_command
 
@@ -112,13 +113,24 @@ def test_a_file_is_a_template(start_pool, given, low, here):
     text = TEMPLATE.replace("web1", socket.gethostname()) if here else TEMPLATE
     pool = start_pool("--check", yaml=text, env=given)
     assert pool.wait() == 0
-    rows = [line.split()[:2] for line in pool.text().splitlines()[2:-1]]
-    cpus = len(os.sched_getaffinity(0))
+    rows = [line.split()[:2] for line in pool.text().splitlines()[2:-2]]
     assert rows == [
-        ["high", str(2 * cpus)],
+        ["high", str(2 * usable_resources().cpus)],
         ["low", str(low)],
         *([["default", "1"]] if here else []),
     ]
+
+
+@pytest.mark.parametrize(
+    ("cpus", "gigabytes", "high"), [(8, 2, 5), (4, 64, 4), (1, 2, 1), (32, 64, 32), (4, 0.1, 0)]
+)
+def test_a_template_may_take_the_lesser_of_cpus_and_memory(
+    tmp_path, monkeypatch, cpus, gigabytes, high
+):
+    has = Resources(cpus, int(gigabytes * 2**30))
+    monkeypatch.setattr(yaml_file, "usable_resources", lambda: has)
+    (tmp_path / "rqpool.yml").write_text(example("counts-template-memory"))
+    assert yaml_file.read_yaml(str(tmp_path / "rqpool.yml"), None) == {"high": high}
 
 
 # Bounds

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from django_rq_pool.config.problems import CountsError, Kind, Problem
 from django_rq_pool.config.yaml_file import read_yaml
+from django_rq_pool.system.cgroups import usable_resources
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -195,12 +196,14 @@ def test_the_template_knows_the_process_and_its_machine(monkeypatch):
     write(
         "pool.yml",
         "high: {{ cpu_count }}\n"
+        "memory: {{ memory_limit }}\n"
         "slow: {{ env.SLOW_WORKERS }}\n"
         "host: '{{ hostname }}'\n"
         "environment: '{{ environment }}'\n",
     )
     assert read("pool.yml", "production") == {
-        "high": len(os.sched_getaffinity(0)),
+        "high": usable_resources().cpus,
+        "memory": usable_resources().memory,
         "slow": 7,
         "host": socket.gethostname(),
         "environment": "production",
@@ -214,7 +217,7 @@ def test_a_variable_that_is_not_set_has_a_default(monkeypatch):
 
 
 def test_a_count_can_be_a_multiple_of_the_cpus():
-    expected = 3 * len(os.sched_getaffinity(0))
+    expected = 3 * usable_resources().cpus
     assert read(write("pool.yml", "high: {% widthratio cpu_count 1 3 %}")) == {"high": expected}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from io import StringIO
@@ -15,6 +16,7 @@ from django.test import override_settings
 
 from django_rq_pool.log import LOGGERS
 from django_rq_pool.management.commands.rqpool import Command
+from django_rq_pool.system.cgroups import usable_resources
 from harness import ROOT
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -32,10 +34,13 @@ def loggers_as_before() -> Iterator[None]:
 
 
 def check(*arguments: str) -> tuple[str, str]:
-    """What ``rqpool --check`` prints, and what it prints for people to worry about."""
+    """What ``rqpool --check`` prints about the pool, and what it prints for people to worry about.
+    What the machine has comes last, and is left out."""
     out, err = StringIO(), StringIO()
     call_command("rqpool", "--check", *arguments, stdout=out, stderr=err)
-    return out.getvalue(), err.getvalue()
+    *lines, machine = out.getvalue().splitlines()
+    assert re.fullmatch(r"\d+ CPUs?, \d+\.\d GB of memory may be used", machine)
+    return "\n".join(lines), err.getvalue()
 
 
 def refusal(*arguments: str) -> str:
@@ -43,6 +48,14 @@ def refusal(*arguments: str) -> str:
         check(*arguments)
     assert caught.value.returncode == 1
     return str(caught.value)
+
+
+def test_what_the_pool_may_use_is_printed_last(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    out = StringIO()
+    call_command("rqpool", "--check", "high=1", stdout=out)
+    gigabytes = usable_resources().memory / 2**30
+    assert out.getvalue().splitlines()[-1] == f"1 CPU, {gigabytes:.1f} GB of memory may be used"
 
 
 def test_a_good_pool_is_printed_as_a_table():
