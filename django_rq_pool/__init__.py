@@ -24,6 +24,7 @@ def run_pool(
     preload: Iterable[str] | None = None,
     term: str = "immediate",
     strict_fork: bool = False,
+    allow_empty: bool = False,
     verbosity: int = 1,
 ) -> int:
     """Runs a pool in this process until a signal ends it, as ``manage.py rqpool`` does.
@@ -44,6 +45,8 @@ def run_pool(
             command's options ``--term-immediate`` and so on.
         strict_fork: refuse to start if the manager has threads or open sockets, which are not
             safe to fork. False: only warn.
+        allow_empty: start without any queue group, because HUP or a loader will bring some. False:
+            that is an error.
         verbosity: how much is logged: 0 warnings, 1 events, 2 details. A logger that has a
             handler or a level in ``LOGGING`` keeps it.
 
@@ -69,6 +72,12 @@ def run_pool(
     policy = TermPolicy(term)
     log.set_up(verbosity)
     return run(
-        lambda: settings.configure(counts=counts, name=name, environment=environment, term=policy),
+        lambda: settings.configure(
+            counts=counts,
+            name=name,
+            environment=environment,
+            term=policy,
+            allow_empty=allow_empty,
+        ),
         RunOptions(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
     )

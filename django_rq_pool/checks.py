@@ -11,7 +11,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Error, Warning, register
 
-from .config.problems import CountsError, Problem
+from .config.problems import CountsError, Kind, Problem
 
 
 @register("rq")
@@ -32,19 +32,26 @@ def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     from .config import loaders, settings
 
     try:
-        configuration = settings.configure(call_loader=False)
+        # Without a source, the counts are given on the command line.
+        nothing = settings.find_source() is loaders.NOTHING
+    except CountsError:  # it is told below, with the others
+        nothing = False
+    try:
+        configuration = settings.configure(call_loader=False, allow_empty=nothing)
     except CountsError as error:
         return [message(problem) for problem in error.problems]
-    if configuration.source is loaders.NOTHING:
-        return []  # the counts may be given on the command line only
-    return [message(problem) for problem in configuration.warnings]
+    return [
+        message(problem)
+        for problem in configuration.warnings
+        if not (nothing and problem.kind is Kind.EMPTY_POOL)
+    ]
 
 
 def message(problem: Problem) -> CheckMessage:
     """Converts a problem to Django's kind of message.
 
     Args:
-        problem: the problem. It becomes a warning if its number begins with ``W``, else an error.
+        problem: the problem.
     """
-    level = Warning if problem.kind.value.startswith("W") else Error
+    level = Error if problem.kind.is_error else Warning
     return level(problem.text, hint=problem.hint, id=f"django_rq_pool.{problem.kind.value}")

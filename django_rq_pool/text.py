@@ -10,6 +10,12 @@ import re
 import reprlib
 from collections.abc import Iterable, Sequence
 
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3  # six items of six items of six would be megabytes
+_LONGEST_VALUE = 200
+_LONGEST_ERROR = 500
+_MOST_NAMES = 30
+
 
 def short(value: object) -> str:
     """The ``repr`` of a value, shortened.
@@ -18,13 +24,13 @@ def short(value: object) -> str:
         value: any value, even one whose ``repr`` fails.
     """
     try:
-        return reprlib.repr(value)
+        return shortened(_SHORT.repr(value), _LONGEST_VALUE)
     except Exception:  # repr() may be the project's code, and an integer can be too long to print
         return f"a value of type {type(value).__name__}"
 
 
 def shortened(text: str, length: int) -> str:
-    """A text without its middle, if it is too long.
+    """A text without its middle, if it is too long. What is in one line stays so.
 
     Args:
         text: the text.
@@ -32,7 +38,8 @@ def shortened(text: str, length: int) -> str:
     """
     if len(text) <= length:
         return text
-    return f"{text[: length // 2]}\n  ...\n{text[-length // 2 :]}"
+    gap = "\n  ...\n" if "\n" in text else " ... "
+    return f"{text[: length // 2]}{gap}{text[-length // 2 :]}"
 
 
 def in_a_line(error: Exception) -> str:
@@ -41,7 +48,7 @@ def in_a_line(error: Exception) -> str:
     Args:
         error: the exception.
     """
-    return " ".join(str(error).split()) or type(error).__name__
+    return shortened(" ".join(str(error).split()), _LONGEST_ERROR) or type(error).__name__
 
 
 _VARYING = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\d+([.]\d+)?")
@@ -58,13 +65,16 @@ def unvaried(text: str) -> str:
     return _VARYING.sub("0", text)
 
 
-def listed(names: Iterable[object]) -> str:
-    """Names in quotes, separated by commas.
+def listed(names: Iterable[object], *, quoted: bool = True) -> str:
+    """Names in quotes, separated by commas. Of many, only the first are named.
 
     Args:
         names: the names; their ``repr`` is used.
+        quoted: False: they are texts that are used as they are.
     """
-    return ", ".join(map(repr, names))
+    found = [repr(name) if quoted else str(name) for name in names]
+    more = len(found) - _MOST_NAMES
+    return ", ".join(found[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def nearest(word: object, known: Sequence[str], what: str) -> str:
@@ -80,4 +90,4 @@ def nearest(word: object, known: Sequence[str], what: str) -> str:
     """
     close = difflib.get_close_matches(word, known, n=1) if isinstance(word, str) else []
     guess = f"Did you mean {close[0]!r}? " if close else ""
-    return f"{guess}{what} are {', '.join(known)}."
+    return f"{guess}{what} are {listed(known, quoted=False)}."

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import faulthandler
 import traceback
+from collections.abc import Callable
+from functools import partial
 
 from django.db import close_old_connections, reset_queries
 from setproctitle import setproctitle
@@ -71,7 +73,12 @@ class _AutoscalingProcess:
     ) -> None:
         self._listener = StopListener(lifeline)
         self._source = configuration.source
-        self._environment = configuration.environment
+        self._load_counts = partial(
+            settings.load,
+            configuration.source,
+            configuration.environment,
+            requires_environment=configuration.requires_environment,
+        )
         self._name = configuration.name
         self._identity = identity
         self._channel = channel
@@ -108,7 +115,7 @@ class _AutoscalingProcess:
 
     def _load(self, *, reset: bool) -> None:
         """Loads the counts, and sends the result to the manager if it is a new one."""
-        counts, error = _load_counts(self._source, self._environment, reset=reset)
+        counts, error = _load_once(self._load_counts, self._source, reset=reset)
         if counts is not None and counts != self._counts:
             self._counts = counts
             self.close()
@@ -139,8 +146,8 @@ class _AutoscalingProcess:
         self._channel.send(self._autoscaler.scale(worker_stats))
 
 
-def _load_counts(
-    source: Source, environment: str | None, *, reset: bool
+def _load_once(
+    load: Callable[[], Counts], source: Source, *, reset: bool
 ) -> tuple[Counts | None, str]:
     """Loads the counts once.
 
@@ -154,7 +161,7 @@ def _load_counts(
     try:
         if reset:
             source.reset()
-        counts = settings.load(source, environment)
+        counts = load()
         require_sendable(counts, source.name)
         return counts, ""
     except CountsError as error:

@@ -6,18 +6,14 @@ no file or setting and opens no connection; the content of ``RQ_QUEUES`` is an a
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from ..text import listed, short
-from .entries import BOUNDS_EXAMPLE, Entry, EntryReader
-from .options import BOUNDS, MAX_TOTAL, VALIDATORS, WORKERS, Bounds, GroupOptions
+from .entries import Entry, EntryReader
+from .options import MAX_TOTAL, WORKERS, Bounds, GroupOptions
 from .problems import Complaints, CountsError, Kind, Problem
-
-EVERY_QUEUE = "*"
-"""Stands for every queue of ``RQ_QUEUES`` that the group does not name itself."""
+from .sections import EVERY_QUEUE, Section, SectionReader
 
 
 @dataclass(frozen=True)
@@ -61,28 +57,13 @@ class Counts:
         return tuple(group for group in self.groups if group.bounds is not None)
 
 
-@dataclass
-class _Section:
-    """The root of the counts, or an environment, as written.
-
-    Attributes:
-        entries: the queue groups, by name.
-        max_total: the section's ``max_total``, or None.
-    """
-
-    entries: dict[str, Entry] = field(default_factory=dict)
-    max_total: int | None = None
-
-    def over(self, below: _Section) -> _Section:
-        """Applies this environment to the root: what it names is replaced, the rest stays."""
-        entries = dict(below.entries)
-        for name, entry in self.entries.items():
-            entries[name] = entry.over(entries[name]) if name in entries else entry
-        return _Section(entries, below.max_total if self.max_total is None else self.max_total)
-
-
 def parse_counts(
-    mapping: object, *, source: str, environment: str | None, queues: Mapping[str, object]
+    mapping: object,
+    *,
+    source: str,
+    environment: str | None,
+    queues: Mapping[str, object],
+    required: bool = False,
 ) -> Counts:
     """Converts a mapping of counts to queue groups.
 
@@ -92,133 +73,117 @@ def parse_counts(
         environment: the name of the environment that overrides the root, or None.
         queues: every queue of ``RQ_QUEUES`` in its order. Two queues have equal values if they use
             the same Redis connection.
+        required: whether counts that have environments, but not this one, cannot be used.
 
     Returns:
-        The queue groups in the order of the counts, and the warnings.
+        The queue groups in the order of the counts, and the warnings. Among them are the problems
+        of environments that were not asked for: they do not prevent a start, because the settings
+        of another host may have the queues that such an environment names.
 
     Raises:
         CountsError: with every problem found.
     """
-    return _Parser(source, queues).parse(mapping, environment)
+    if not isinstance(mapping, Mapping):
+        raise CountsError(
+            Problem(
+                Kind.SOURCE,
+                f"{source}: {short(mapping)} is not a mapping.",
+                "Write one line for each queue group: its queues, a colon, its count.",
+            )
+        )
+    complaints = Complaints()
+    root, environments = SectionReader(source, queues, complaints).read(mapping)
+    chosen = root
+    warnings: list[Problem] = []
+    if environment is not None and environment in environments:
+        chosen = environments[environment].over(root)
+    elif environment is not None and environments:
+        unknown = _unknown_environment(source, environment, environments, required=required)
+        (complaints.problems if required else warnings).append(unknown)
+    groups = _Resolver(queues, complaints).groups(chosen)
+    elsewhere = Complaints()
+    for name, section in environments.items():
+        if name != environment:
+            _Resolver(queues, elsewhere).groups(section.over(root))
+    known = set(complaints.problems)
+    others = [each for each in dict.fromkeys(elsewhere.problems) if each not in known]
+    if complaints.problems:
+        raise CountsError(*complaints.problems, *others)
+    warnings += others
+    if not groups:
+        warnings.append(_no_groups(source, environments))
+    elif not any(group.workers or group.bounds for group in groups):
+        warnings.append(
+            Problem(
+                Kind.EMPTY_POOL,
+                f"{source}: no queue group has a worker, so the pool is empty.",
+                "Give at least one queue group a count above 0.",
+            )
+        )
+    warnings += _many(groups, chosen)
+    return Counts(groups, tuple(warnings), chosen.max_total)
 
 
-class _Parser:
-    def __init__(self, source: str, queues: Mapping[str, object]) -> None:
-        self.source = source
+def _unknown_environment(
+    source: str, environment: str, known: Iterable[str], *, required: bool
+) -> Problem:
+    return Problem(
+        Kind.NO_ENVIRONMENT if required else Kind.UNKNOWN_ENVIRONMENT,
+        f"{source}: there is no environment {environment!r}.",
+        f"It has {listed(known)}."
+        if required
+        else f"It has {listed(known)}. Only the counts outside of them are used.",
+    )
+
+
+def _no_groups(source: str, environments: Iterable[str]) -> Problem:
+    known = listed(environments)
+    return Problem(
+        Kind.NO_COUNTS,
+        f"{source}: there is no queue group{' outside of environments' if known else ''}.",
+        f"Ask for an environment (--environment). It has {known}."
+        if known
+        else "Give counts, such as `rqpool high=1`, or --allow-empty if they come later.",
+    )
+
+
+MANY = 1000
+"""Workers of a group above which somebody has probably mistyped its count."""
+
+
+def _many(groups: Iterable[QueueGroup], section: Section) -> Iterator[Problem]:
+    for group in groups:
+        workers = group.bounds.max if group.bounds else group.workers
+        if workers > MANY:
+            yield Problem(
+                Kind.MANY_WORKERS,
+                f"{section.places[group.name]}: {short(workers)} workers are a lot of processes.",
+                f"Each may need 10 MB or more. A pool seldom has more than {MANY}.",
+            )
+
+
+class _Resolver:
+    """Makes queue groups of a section's entries.
+
+    Args:
+        queues: see `parse_counts`.
+        complaints: gets a problem for each entry that cannot be one.
+    """
+
+    def __init__(self, queues: Mapping[str, object], complaints: Complaints) -> None:
         self.queues = queues
-        self.complaints = Complaints()
-        self.complain = self.complaints.add
-        self.reader = EntryReader(self.complaints)
+        self.complain = complaints.add
+        self.reader = EntryReader(complaints)
 
-    def parse(self, mapping: object, environment: str | None) -> Counts:
-        if not isinstance(mapping, Mapping):
-            raise CountsError(
-                Problem(
-                    Kind.SOURCE,
-                    f"{self.source}: {short(mapping)} is not a mapping.",
-                    "Write one line for each queue group: its queues, a colon, its count.",
-                )
-            )
-        root: dict[object, object] = {}
-        environments: dict[str, _Section] = {}
-        for key, value in mapping.items():
-            if self.is_environment(key, value):
-                name = key.strip()
-                if name in environments:
-                    self.complain(
-                        Kind.SOURCE,
-                        f"{self.source}: {key!r}",
-                        "this environment is given twice.",
-                        "Merge the two.",
-                    )
-                environments[name] = self.environment(key, value)
-            else:
-                root[key] = value
-        chosen = self.section(root, self.source)
-        warnings: list[Problem] = []
-        if environment is not None and environment in environments:
-            chosen = environments[environment].over(chosen)
-        elif environment is not None and environments:
-            warnings.append(
-                Problem(
-                    Kind.UNKNOWN_ENVIRONMENT,
-                    f"{self.source}: there is no environment {environment!r}.",
-                    f"It has {listed(environments)}. Only the counts outside of them are used.",
-                )
-            )
-        found = [self.group(name, entry) for name, entry in chosen.entries.items()]
+    def groups(self, section: Section) -> tuple[QueueGroup, ...]:
+        found = [
+            self.group(name, entry, section.places[name]) for name, entry in section.entries.items()
+        ]
         groups = tuple(group for group in found if group is not None)
-        self.check_total(chosen.max_total, groups)
-        if self.complaints.problems:
-            raise CountsError(*self.complaints.problems)
-        if not any(group.workers or group.bounds for group in groups):
-            warnings.append(
-                Problem(
-                    Kind.EMPTY_POOL,
-                    f"{self.source}: no queue group has a worker, so the pool is empty.",
-                    "Give at least one queue group a count above 0.",
-                )
-            )
-        return Counts(groups, tuple(warnings), chosen.max_total)
+        self.check_total(section, groups)
+        return groups
 
-    def is_environment(self, key: Any, value: Any) -> bool:
-        return (
-            isinstance(value, Mapping)
-            and WORKERS not in value
-            and isinstance(key, str)
-            and not self.is_max_total(key)
-        )
-
-    def is_max_total(self, key: object) -> bool:
-        return isinstance(key, str) and key.strip() == MAX_TOTAL and MAX_TOTAL not in self.queues
-
-    def environment(self, key: str, value: Mapping[object, object]) -> _Section:
-        where = f"{self.source}: {key!r}"
-        options = [each for each in value if each in VALIDATORS or self.is_mistyped_workers(each)]
-        bounds = [each for each in value if each in BOUNDS and each not in self.queues]
-        if options or bounds:
-            self.complain(
-                Kind.COUNT,
-                where,
-                f"it has {'options' if options else 'bounds'} ({listed(options or bounds)}) "
-                f"but no {WORKERS!r}.",
-                f"Add {WORKERS!r} to make it a queue group. Without it, it is an environment."
-                if options
-                else f"Write them as {BOUNDS_EXAMPLE}.",
-            )
-            return _Section()
-        return self.section(value, where)
-
-    def is_mistyped_workers(self, word: object) -> bool:
-        return (
-            isinstance(word, str)
-            and word not in self.queues
-            and bool(difflib.get_close_matches(word, [WORKERS], cutoff=0.75))
-        )
-
-    def section(self, mapping: Mapping[Any, object], where: str) -> _Section:
-        section = _Section()
-        for key, value in mapping.items():
-            here = f"{where}: {short(key)}"
-            if self.is_max_total(key):
-                section.max_total = self.reader.limit(value, here)
-                continue
-            names = self.reader.names(key, here)
-            if names is None:
-                continue
-            name = ",".join(names)
-            if name in section.entries:
-                self.complain(
-                    Kind.QUEUE_NAME, here, "this queue group is given twice.", "Keep one of them."
-                )
-                continue
-            entry = self.reader.entry(names, value, here)
-            if entry is not None:
-                section.entries[name] = entry
-        return section
-
-    def group(self, name: str, entry: Entry) -> QueueGroup | None:
-        where = f"{self.source}: {name!r}"
+    def group(self, name: str, entry: Entry, where: str) -> QueueGroup | None:
         if entry.workers is None:
             self.complain(
                 Kind.COUNT,
@@ -280,13 +245,14 @@ class _Parser:
             expanded += others if name == EVERY_QUEUE else [name]
         return tuple(expanded)
 
-    def check_total(self, most: int | None, groups: Iterable[QueueGroup]) -> None:
+    def check_total(self, section: Section, groups: Iterable[QueueGroup]) -> None:
         """Checks that ``max_total`` leaves room for the fixed counts and the minima."""
+        most = section.max_total
         least = sum(group.workers for group in groups)
         if most is not None and most < least:
             self.complain(
                 Kind.COUNT,
-                f"{self.source}: {MAX_TOTAL!r}",
+                section.limited_at,
                 f"{short(most)} is less than the {short(least)} workers of all counts and minima.",
                 f"Raise {MAX_TOTAL!r}, or lower counts or minima.",
             )

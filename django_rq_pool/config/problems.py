@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from ..errors import StartError
+from ..text import shortened
 
 
 class Kind(str, Enum):
@@ -30,17 +31,39 @@ class Kind(str, Enum):
     """The queues of one group are on several Redis connections."""
     IMPORT = "E008"
     """A class, function or module that the configuration names cannot be imported or used."""
+    NO_COUNTS = "E009"
+    """There is no queue group at all. ``--allow-empty`` makes it a warning."""
+    NO_ENVIRONMENT = "E010"
+    """The counts have environments, but not the one that ``--environment`` or ``RQ_POOL_ENV``
+    names."""
     EMPTY_POOL = "W001"
     """No queue group has a worker."""
     UNKNOWN_ENVIRONMENT = "W002"
-    """The counts have environments, but not the requested one."""
+    """The counts have environments, but not the one that ``DJANGO_ENV`` names."""
     DYNO = "W003"
     """On a Heroku dyno without ``TERM_CHILD``, a restart interrupts running jobs."""
+    MISSPELT = "W010"
+    """A setting or an environment variable looks like one of the pool's, and is none."""
+    SYNCHRONOUS = "W011"
+    """A queue that is served has ``ASYNC: False``: its jobs never reach a worker."""
+    MANY_WORKERS = "W012"
+    """A queue group has more than 1,000 workers."""
+
+    @property
+    def is_error(self) -> bool:
+        """Whether it is an error for the system check and for ``--check``."""
+        return self.value.startswith("E")
+
+
+_LONGEST = 1000
+"""Characters of a text or a hint; names and values in it may be of any length."""
+_MOST = 30
+"""Problems that an error tells. Nobody would read more."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One thing that is wrong. What is too long to read loses its middle.
 
     Attributes:
         kind: what sort of problem it is.
@@ -51,6 +74,10 @@ class Problem:
     kind: Kind
     text: str
     hint: str
+
+    def __post_init__(self) -> None:
+        for attribute in ("text", "hint"):
+            object.__setattr__(self, attribute, shortened(getattr(self, attribute), _LONGEST))
 
     def __str__(self) -> str:
         return f"{self.text} {self.hint}"
@@ -67,7 +94,10 @@ class CountsError(StartError):
     """
 
     def __init__(self, *problems: Problem) -> None:
-        super().__init__("\n".join(map(str, problems)))
+        lines = [str(problem) for problem in problems[:_MOST]]
+        if len(problems) > _MOST:
+            lines.append(f"And {len(problems) - _MOST} problems more.")
+        super().__init__("\n".join(lines))
         self.problems = problems
 
 

@@ -17,6 +17,7 @@ from . import declared, loaders
 from .classes import import_problems
 from .groups import Counts, parse_counts
 from .problems import CountsError, Kind, Problem
+from .spelling import misspelt
 from .stop_policy import StopRules, TermPolicy
 
 
@@ -28,6 +29,7 @@ class Configuration:
         name: the name of the pool.
         source: where the counts come from.
         environment: the name of the requested environment, or None.
+        requires_environment: whether counts that have environments must have that one.
         counts: the queue groups.
         warnings: problems that do not prevent a start.
         stop_rules: how the pool stops.
@@ -41,6 +43,7 @@ class Configuration:
     name: str
     source: loaders.Source
     environment: str | None
+    requires_environment: bool
     counts: Counts
     warnings: tuple[Problem, ...]
     stop_rules: StopRules
@@ -59,6 +62,7 @@ def configure(
     name: str | None = None,
     term: TermPolicy = TermPolicy.IMMEDIATE,
     call_loader: bool = True,
+    allow_empty: bool = False,
 ) -> Configuration:
     """Finds the counts, parses them and checks that what they name can be imported.
 
@@ -72,18 +76,22 @@ def configure(
         term: what TERM does.
         call_loader: whether to call a loader of the project. False: such a configuration has no
             counts.
+        allow_empty: whether a pool may have no queue group, because a later reload or its loader
+            will give it some.
 
     Raises:
-        CountsError: with every problem found. Its ``__cause__`` is the exception of a loader.
+        CountsError: with every problem found, warnings included. Its ``__cause__`` is the exception
+            of a loader.
     """
+    requires_environment = is_required(environment)
     environment = find_environment(environment)
     problems: list[Problem] = []
     cause: BaseException | None = None
     source, loaded = loaders.NOTHING, Counts(())
     try:
-        source = _source(counts, command_line, config)
+        source = find_source(counts, command_line, config)
         if call_loader or not source.dynamic:
-            loaded = load(source, environment)
+            loaded = load(source, environment, requires_environment=requires_environment)
     except CountsError as error:
         problems += error.problems
         cause = error.__cause__
@@ -102,14 +110,19 @@ def configure(
                 "Use printable characters without ']'.",
             )
         )
+    warnings = [_if_empty(problem, allow_empty) for problem in loaded.warnings]
+    problems += (each for each in warnings if each.kind is Kind.NO_COUNTS)
+    warnings = [each for each in warnings if each.kind is not Kind.NO_COUNTS]
+    warnings += (*_synchronous(loaded), *misspelt(), *_dyno_warnings(term))
     if problems:
-        raise CountsError(*problems) from cause
+        raise CountsError(*problems, *warnings) from cause
     return Configuration(
         name,
         source,
         environment,
+        requires_environment,
         loaded,
-        (*loaded.warnings, *_dyno_warnings(term)),
+        tuple(warnings),
         StopRules(term, term_child),
         tuple(declared.PRELOAD.value()),
         tracks_imports=declared.LEARN_PRELOAD.value(),
@@ -118,19 +131,34 @@ def configure(
     )
 
 
-def _source(counts: object, command_line: Sequence[str], config: str | None) -> loaders.Source:
+def find_source(
+    counts: object = None, command_line: Sequence[str] = (), config: str | None = None
+) -> loaders.Source:
+    """Finds where the counts come from.
+
+    Args:
+        counts: see `configure`.
+        command_line: see `loaders.find_source`.
+        config: see `loaders.find_source`.
+
+    Raises:
+        CountsError: they have another form, or a dotted path cannot be imported.
+    """
     if counts is not None:
         return loaders.source_of(counts, "counts")
     setting = declared.COUNTS.value()
     return loaders.find_source(setting, command_line=command_line, config=config)
 
 
-def load(source: loaders.Source, environment: str | None) -> Counts:
+def load(
+    source: loaders.Source, environment: str | None, *, requires_environment: bool = False
+) -> Counts:
     """Loads the counts, parses them and checks that what they name can be imported.
 
     Args:
         source: where the counts come from.
         environment: the name of the environment that overrides the root, or None.
+        requires_environment: whether counts that have environments must have that one.
 
     Raises:
         CountsError: with every problem found. Its ``__cause__`` is the exception of a loader.
@@ -141,7 +169,11 @@ def load(source: loaders.Source, environment: str | None) -> Counts:
     ):
         mapping = source.load(environment)
     counts = parse_counts(
-        mapping, source=source.name, environment=environment, queues=queue_connections()
+        mapping,
+        source=source.name,
+        environment=environment,
+        queues=queue_connections(),
+        required=requires_environment,
     )
     problems = [
         problem for group in counts.groups for problem in import_problems(group, source.name)
@@ -159,6 +191,18 @@ def find_environment(asked: str | None) -> str | None:
     """
     given = (each.value() for each in (declared.POOL_ENVIRONMENT, declared.PROJECT_ENVIRONMENT))
     return asked or next(filter(None, given), None)
+
+
+def is_required(asked: str | None) -> bool:
+    """Whether an environment was asked for by a name that is meant for the pool alone.
+
+    ``DJANGO_ENV`` is not: other tools read it too, and projects set it to names for which they want
+    the counts outside of environments.
+
+    Args:
+        asked: see `find_environment`.
+    """
+    return bool(asked or declared.POOL_ENVIRONMENT.value())
 
 
 def term_child_timeout() -> float | None:
@@ -186,6 +230,25 @@ def term_child_timeout() -> float | None:
             )
         )
     return timeout
+
+
+def _if_empty(problem: Problem, allow_empty: bool) -> Problem:
+    """Makes counts without a queue group a warning where they are allowed."""
+    if problem.kind is Kind.NO_COUNTS and allow_empty:
+        return Problem(Kind.EMPTY_POOL, problem.text, "The pool has no worker until there is one.")
+    return problem
+
+
+def _synchronous(counts: Counts) -> Iterator[Problem]:
+    served = dict.fromkeys(queue for group in counts.groups for queue in group.queues)
+    for queue in served:
+        if not settings.RQ_QUEUES[queue].get("ASYNC", True):
+            yield Problem(
+                Kind.SYNCHRONOUS,
+                f"RQ_QUEUES: {queue!r}: 'ASYNC' is off, so its jobs run in the process that "
+                "enqueues them.",
+                "Leave 'ASYNC' out to have the workers run them.",
+            )
 
 
 def _dyno_warnings(term: TermPolicy) -> Iterator[Problem]:

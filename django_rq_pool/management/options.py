@@ -77,9 +77,15 @@ def _add_what(what: ArgumentGroup) -> None:
         "project's name)",
     )
     what.add_argument(
+        "--allow-empty",
+        action="store_true",
+        help="start without any queue group, because HUP or a loader will bring some",
+    )
+    what.add_argument(
         "--check",
         action="store_true",
-        help="print the queue groups and start nothing; the exit status is 0 if they can be used",
+        help="print the queue groups and start nothing; the exit status is 0 if they, and those of "
+        "every environment, can be used",
     )
 
 
@@ -198,6 +204,8 @@ def chosen_run_options(options: Mapping[str, Any]) -> RunOptions:
     Raises:
         CommandError: the options contradict each other, or a value cannot be used.
     """
+    if options["counts"] and options["config"]:
+        raise CommandError("--config: counts on the command line replace it. Give one of the two.")
     if not (options["wait"] or options["daemon"]):
         raise CommandError("--no-wait: the command waits for a daemon only. Add --daemon.")
     if options["spawn_delay"] < 0:

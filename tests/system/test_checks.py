@@ -70,12 +70,34 @@ def test_an_empty_pool_is_a_warning():
     assert message.hint
 
 
-def test_an_unknown_environment_is_a_warning(monkeypatch):
-    monkeypatch.setenv("RQ_POOL_ENV", "prod")
+@pytest.mark.parametrize(
+    ("variable", "number", "level"),
+    [("RQ_POOL_ENV", "E010", ERROR), ("DJANGO_ENV", "W002", WARNING)],
+)
+def test_an_unknown_environment_is_an_error_if_it_was_meant(monkeypatch, variable, number, level):
+    monkeypatch.setenv(variable, "prod")
     message = only_message(RQ_POOL={"high": 1, "production": {"high": 2}})
-    assert (message.id, message.level) == ("django_rq_pool.W002", WARNING)
+    assert (message.id, message.level) == (f"django_rq_pool.{number}", level)
     assert "'prod'" in message.msg
     assert "'production'" in message.hint
+
+
+@pytest.mark.parametrize("counts", [{}, "empty.yml"])
+def test_counts_without_a_queue_group_are_an_error(counts):
+    Path("empty.yml").touch()
+    message = only_message(RQ_POOL=counts)
+    assert (message.id, message.level) == ("django_rq_pool.E009", ERROR)
+
+
+def test_what_is_wrong_in_an_environment_that_was_not_asked_for_is_an_error():
+    message = only_message(RQ_POOL={"high": 1, "production": {"hihg": 2}})
+    assert (message.id, message.level) == ("django_rq_pool.E006", ERROR)
+    assert "'production': 'hihg'" in message.msg
+
+
+def test_a_misspelt_setting_is_a_warning_also_without_counts():
+    message = only_message(RQ_POOL_PRELOADS=["shop.tasks"])
+    assert (message.id, message.level) == ("django_rq_pool.W010", WARNING)
 
 
 def test_every_problem_is_a_message():

@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import __version__, log
 from ...config import settings
+from ...config.problems import CountsError
 from ...config.settings import Configuration
 from ...errors import StartError
 from ...startup.run import run
@@ -71,6 +72,7 @@ class Command(BaseCommand):
             environment=options["environment"],
             name=options["name"],
             term=options["term"],
+            allow_empty=options["allow_empty"],
         )
         chosen = chosen_run_options(options)
         try:
@@ -88,8 +90,15 @@ class Command(BaseCommand):
 
         Args:
             configuration: the checked configuration.
+
+        Raises:
+            CountsError: something is wrong that a start of this pool would only warn of.
         """
         for warning in configuration.warnings:
-            self.stderr.write(str(warning))
+            if not warning.kind.is_error:
+                self.stderr.write(str(warning))
         self.stdout.write(table(configuration))
         self.stdout.write(f"{usable_resources()} may be used")
+        errors = [each for each in configuration.warnings if each.kind.is_error]
+        if errors:
+            raise CountsError(*errors)

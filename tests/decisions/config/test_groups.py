@@ -21,8 +21,10 @@ TWO_SERVERS = {**QUEUES, "elsewhere": THERE}
 SOURCE = "counts.yml"
 
 
-def parse(mapping, environment=None, queues=QUEUES) -> Counts:
-    return parse_counts(mapping, source=SOURCE, environment=environment, queues=queues)
+def parse(mapping, environment=None, queues=QUEUES, *, required=False) -> Counts:
+    return parse_counts(
+        mapping, source=SOURCE, environment=environment, queues=queues, required=required
+    )
 
 
 def groups(mapping, environment=None, queues=QUEUES) -> dict[str, QueueGroup]:
@@ -36,14 +38,14 @@ def counts(mapping, environment=None, queues=QUEUES) -> dict[str, int]:
     return {name: group.workers for name, group in groups(mapping, environment, queues).items()}
 
 
-def problems(mapping, environment=None, queues=QUEUES) -> tuple[Problem, ...]:
+def problems(mapping, environment=None, queues=QUEUES, **more) -> tuple[Problem, ...]:
     with pytest.raises(CountsError) as caught:
-        parse(mapping, environment, queues)
+        parse(mapping, environment, queues, **more)
     return caught.value.problems
 
 
-def only_problem(mapping, environment=None, queues=QUEUES) -> Problem:
-    found = problems(mapping, environment, queues)
+def only_problem(mapping, environment=None, queues=QUEUES, **more) -> Problem:
+    found = problems(mapping, environment, queues, **more)
     assert len(found) == 1, [str(problem) for problem in found]
     return found[0]
 
@@ -311,6 +313,68 @@ def test_an_unknown_environment_is_no_warning_where_there_are_none():
 
 def test_a_known_environment_is_no_warning():
     assert parse(SHARED, "production").warnings == ()
+    assert parse(SHARED, "production", required=True).warnings == ()
+
+
+def test_an_environment_that_was_asked_for_by_name_has_to_be_there():
+    problem = only_problem(SHARED, "prodution", required=True)
+    assert_says(problem, Kind.NO_ENVIRONMENT, "'prodution'", "'production', 'careful', 'off'")
+
+
+def test_counts_without_environments_hold_in_every_environment():
+    assert parse({"high": 1}, "production", required=True).warnings == ()
+
+
+@pytest.mark.parametrize("environment", [None, "staging"])
+@pytest.mark.parametrize(
+    ("wrong", "kind", "words"),
+    [
+        ({"hgih": 1}, Kind.UNKNOWN_QUEUE, "'hgih'"),
+        ({"high,elsewhere": 1}, Kind.SEVERAL_SERVERS, "'elsewhere'"),
+        ({"low": {"max_jobs": 5}}, Kind.COUNT, "'workers'"),
+        ({"high": 3, "max_total": 2}, Kind.COUNT, "'max_total'"),
+    ],
+)
+def test_what_is_wrong_in_another_environment_is_known_and_prevents_no_start(
+    environment, wrong, kind, words
+):
+    mapping = {"high": 1, "production": wrong, "staging": {"high": 2}}
+    (warning,) = parse(mapping, environment, TWO_SERVERS).warnings
+    assert_says(warning, kind, "'production'", words)
+    assert warning.kind.is_error
+
+
+def test_a_mistake_outside_of_environments_is_told_once_however_many_there_are():
+    only_problem({"hgih": 1, "production": {"high": 1}, "staging": {"high": 2}})
+
+
+def test_what_is_wrong_here_and_elsewhere_is_told_together():
+    here, elsewhere = problems({"hgih": 1, "production": {"lwo": 1}})
+    assert_says(here, Kind.UNKNOWN_QUEUE, "'hgih'")
+    assert_says(elsewhere, Kind.UNKNOWN_QUEUE, "'production'", "'lwo'")
+
+
+@pytest.mark.parametrize("environment", [None, "high"])
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("high", {"count": 2}, "'count'"),
+        ("high,low", {"count": 2}, "'count'"),
+        ("*", {"count": 2}, "'count'"),
+        ("high", {"high": 1, "size": 2}, "'size'"),
+        ("high", {5: 5}, "5"),
+        ("high", {}, "without 'workers'"),
+    ],
+)
+def test_a_queue_whose_count_is_called_otherwise_is_no_environment(environment, key, value, words):
+    problem = only_problem({"low,default": 1, key: value}, environment)
+    assert_says(problem, Kind.COUNT, repr(key), words, "{workers: 1}")
+
+
+def test_an_environment_may_have_the_name_of_a_queue():
+    mapping = {"high": 1, "low": {"high": 2, "max_total": 5}}
+    assert counts(mapping) == {"high": 1}
+    assert counts(mapping, "low") == {"high": 2}
 
 
 # Bounds
@@ -618,7 +682,27 @@ def test_the_error_reads_as_one_line_for_each_problem():
 # What is odd and not refused
 
 
-@pytest.mark.parametrize("mapping", [{}, {"high": 0}, {"high": {"workers": 0}, "low": 0}])
+@pytest.mark.parametrize("mapping", [{}, {"max_total": 3}])
+def test_counts_without_a_queue_group_are_an_error_that_prevents_no_reload(mapping):
+    (warning,) = parse(mapping).warnings
+    assert_says(warning, Kind.NO_COUNTS, "no queue group", "rqpool high=1")
+    assert warning.kind.is_error
+
+
+def test_counts_in_environments_only_need_one_to_be_asked_for():
+    (warning,) = parse({"production": {"high": 1}}).warnings
+    assert_says(warning, Kind.NO_COUNTS, "outside of environments", "--environment", "'production'")
+
+
+@pytest.mark.parametrize(("workers", "warns"), [(1000, False), (1001, True), (10**9, True)])
+def test_a_thousand_workers_are_a_lot(workers, warns):
+    warnings = parse({"high": workers, "low": 1}).warnings
+    assert [each.kind for each in warnings] == [Kind.MANY_WORKERS] * warns
+    bounds = {"high": {"workers": {"min": 1, "max": workers}}}
+    assert [each.kind for each in parse(bounds).warnings] == [Kind.MANY_WORKERS] * warns
+
+
+@pytest.mark.parametrize("mapping", [{"high": 0}, {"high": {"workers": 0}, "low": 0}])
 def test_a_pool_without_a_worker_is_a_warning(mapping):
     (warning,) = parse(mapping).warnings
     assert_says(warning, Kind.EMPTY_POOL, "empty", "above 0")
@@ -689,10 +773,7 @@ def assert_sound(parsed: Counts, queues) -> None:
             assert group.workers == group.bounds.min <= group.bounds.max
             assert group.bounds.max >= 1
     assert parsed.max_total is None or parsed.max_total >= sum(g.workers for g in parsed.groups)
-    assert {warning.kind for warning in parsed.warnings} <= {
-        Kind.EMPTY_POOL,
-        Kind.UNKNOWN_ENVIRONMENT,
-    }
+    assert bool(parsed.groups) is (Kind.NO_COUNTS not in {each.kind for each in parsed.warnings})
 
 
 @settings(max_examples=3 * settings.default.max_examples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 
 import pytest
@@ -85,9 +86,35 @@ def test_every_queue_of_rq_queues_on_one_server_can_be_served_by_a_star(start_po
     assert "'elsewhere' uses another Redis connection than 'high'" in pool.text()
 
 
-def test_an_empty_pool_says_so_and_waits_for_a_signal(start_pool):
+def test_no_counts_are_answered_by_a_sentence_and_nothing_is_started(start_pool):
     pool = start_pool()
-    pool.expect("the pool is empty")
+    assert pool.wait() == 1
+    assert "there is no queue group. Give counts, such as `rqpool high=1`" in pool.text()
+
+
+def test_an_empty_pool_that_is_allowed_says_so_and_takes_counts_from_a_reload(start_pool):
+    pool = start_pool("--allow-empty", yaml="")
+    pool.expect("there is no queue group")
+    assert pool.manager_pid
+    (pool.cwd / "rqpool.yml").write_text("high: 1")
+    pool.send(signal.SIGHUP).expect_ready(1)
+    (pool.cwd / "rqpool.yml").write_text("")
+    pool.send(signal.SIGHUP).expect("worker .* reaped")
+    assert len(pool.found("there is no queue group")) == 2
+    assert pool.stop() == 0
+
+
+def test_an_environment_that_a_reload_lacks_keeps_the_counts(start_pool):
+    pool = start_pool("--environment", "big", yaml="high: 1\nbig: {high: 2}").expect_ready(2)
+    (pool.cwd / "rqpool.yml").write_text("high: 1\nbigger: {high: 3}")
+    pool.send(signal.SIGHUP).expect("keeping the previous counts: .*no environment 'big'")
+    pool.expect_ready(4)
+    assert pool.stop() == 0
+
+
+def test_what_is_wrong_in_another_environment_is_a_warning_at_the_start(start_pool):
+    pool = start_pool(yaml="high: 1\nproduction: {hihg: 2}").expect_ready(1)
+    assert pool.found("WARNING .*'production': 'hihg': RQ_QUEUES has no queue 'hihg'")
     assert pool.stop() == 0
 
 

@@ -82,11 +82,17 @@ BROKEN = {
         {"yaml": "high: 1\nlow: {workers: 1, worker_class: pool_jobs.DiesAtBoot}"},
         "Workers of low cannot boot.",
     ),
-    "has no counts": ([], {}, "the pool is empty. Give at least one queue group a count above 0. "),
+    "has no counts": ([], {}, "there is no queue group."),
+    "has no counts and may": (["--allow-empty"], {}, "Nothing is replaced."),
     "is for an unknown environment": (
         ["-E", "prod"],
         {"yaml": "high: 1\nproduction:\n  high: 2"},
         "there is no environment 'prod'",
+    ),
+    "is for an unknown environment of other tools": (
+        [],
+        {"yaml": "high: 1\nproduction:\n  high: 2", "env": {"DJANGO_ENV": "prod"}},
+        "Nothing is replaced.",
     ),
     "is empty": (["high=0"], {}, "Nothing is replaced."),
     "has no Redis": (

@@ -70,6 +70,76 @@ def test_the_environment_reaches_loader_and_parser(monkeypatch):
     assert configuration.counts.groups == (QueueGroup("high", ("high",), 2),)
 
 
+SECTIONS = {"high": 1, "production": {"high": 2}}
+
+
+def test_an_environment_that_was_asked_for_by_name_has_to_be_there(monkeypatch):
+    assert only_problem(counts=SECTIONS, environment="prod").kind is Kind.NO_ENVIRONMENT
+    monkeypatch.setenv("RQ_POOL_ENV", "prod")
+    assert only_problem(counts=SECTIONS).kind is Kind.NO_ENVIRONMENT
+
+
+def test_an_environment_that_other_tools_have_too_may_mean_the_counts_outside(monkeypatch):
+    monkeypatch.setenv("DJANGO_ENV", "development")
+    configuration = settings.configure(counts=SECTIONS)
+    assert configuration.counts.groups == (QueueGroup("high", ("high",), 1),)
+    (warning,) = configuration.warnings
+    assert warning.kind is Kind.UNKNOWN_ENVIRONMENT
+
+
+# Names that look like ours
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("RQ_POOL_PRELOADS", "Did you mean RQ_POOL_PRELOAD?"),
+        ("RQ_POOL_LODER_TIMEOUT", "Did you mean RQ_POOL_LOADER_TIMEOUT?"),
+        ("RQ_POOLS", "Did you mean RQ_POOL?"),
+        ("RQPOOL", "Did you mean RQ_POOL?"),
+        ("RQ_POOL_QQQQQQQQQ", "Settings are RQ_POOL,"),
+        ("RQ_POOL_ENV", "it is an environment variable"),
+    ],
+)
+def test_a_setting_that_nobody_reads_is_told_with_the_nearest(name, words):
+    with override_settings(**{name: {}}):
+        (warning,) = settings.configure(counts={"high": 1}).warnings
+    assert warning.kind is Kind.MISSPELT
+    assert str(warning).startswith(f"{name}: ")
+    assert words in str(warning)
+
+
+def test_a_misspelt_setting_is_told_beside_what_is_wrong_without_it():
+    with override_settings(RQ_POOLS={"high": 1}):
+        assert [each.kind for each in problems()] == [Kind.NO_COUNTS, Kind.MISSPELT]
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"), [("RQ_POOL_ENVV", "RQ_POOL_ENV"), ("RQPOOL_CONFIG", "RQ_POOL_CONFIG")]
+)
+def test_a_variable_that_nobody_reads_is_told_with_the_nearest(monkeypatch, name, nearest):
+    monkeypatch.setenv(name, "production")
+    (warning,) = settings.configure(counts={"high": 1}).warnings
+    assert warning.kind is Kind.MISSPELT
+    assert warning.hint == f"Did you mean {nearest}?"
+
+
+@pytest.mark.parametrize(
+    "name", ["RQ_POOL_PRELOAD", "RQ_POOL_SERVICE_HOST", "RQ_POOL_PORT_6379_TCP", "RQ_QUEUES"]
+)
+def test_variables_of_others_are_theirs(monkeypatch, name):
+    monkeypatch.setenv(name, "x")
+    assert settings.configure(counts={"high": 1}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["RQ", "RQ_QUEUES", "RQ_EXCEPTION_HANDLERS", "RQ_SHOW_ADMIN_LINK", "RQ_API_TOKEN"]
+)
+def test_settings_of_django_rq_are_known(name):
+    with override_settings(**({} if name == "RQ_QUEUES" else {name: {}})):
+        assert settings.configure(counts={"high": 1}).warnings == ()
+
+
 # Names
 
 
@@ -95,7 +165,7 @@ def test_counts_given_in_a_program_come_before_everything_else(monkeypatch):
 
 def test_empty_counts_given_in_a_program_are_counts():
     with override_settings(RQ_POOL={"high": 8}):
-        assert settings.configure(counts={}).counts.groups == ()
+        assert settings.configure(counts={}, allow_empty=True).counts.groups == ()
 
 
 def test_the_setting_is_read():
@@ -115,13 +185,28 @@ def test_command_line_and_file_come_before_the_setting():
         )
 
 
-def test_no_counts_anywhere_are_an_empty_pool_that_says_so():
-    configuration = settings.configure()
+def test_no_counts_anywhere_are_an_error():
+    problem = only_problem()
+    assert problem.kind is Kind.NO_COUNTS
+    assert loaders.SETTING in problem.text
+    assert "rqpool.yml" in problem.text
+
+
+@pytest.mark.parametrize(
+    "counts", [{}, {"production": {"high": 1}}, lambda environment: {}, "empty.yml"]
+)
+def test_counts_without_a_queue_group_are_an_error_unless_they_are_allowed(counts):
+    Path("empty.yml").touch()
+    assert only_problem(counts=counts).kind is Kind.NO_COUNTS
+    configuration = settings.configure(counts=counts, allow_empty=True)
     assert configuration.counts.groups == ()
     (warning,) = configuration.warnings
     assert warning.kind is Kind.EMPTY_POOL
-    assert loaders.SETTING in warning.text
-    assert "rqpool.yml" in warning.text
+
+
+def test_groups_that_have_no_worker_now_are_counts():
+    (warning,) = settings.configure(counts=lambda environment: {"high": 0}).warnings
+    assert warning.kind is Kind.EMPTY_POOL
 
 
 def test_problems_name_their_source():
@@ -132,6 +217,15 @@ def test_problems_name_their_source():
 
 
 # Queues
+
+
+def test_a_served_queue_whose_jobs_never_reach_a_worker_is_a_warning():
+    queues = {"a": {"URL": URL, "ASYNC": False}, "b": {"URL": URL, "ASYNC": True}}
+    with override_settings(RQ_QUEUES=queues):
+        (warning,) = settings.configure(counts={"a,b": 1}).warnings
+        assert settings.configure(counts={"b": 1}).warnings == ()
+    assert warning.kind is Kind.SYNCHRONOUS
+    assert "'a'" in warning.text
 
 
 def test_a_star_is_every_queue_of_the_settings_in_their_order():
@@ -338,19 +432,19 @@ def test_a_dyno_whose_restarts_would_end_jobs_is_a_warning(monkeypatch):
 
 
 def test_nothing_more_is_preloaded_unless_it_is_said():
-    assert settings.configure(counts={}).preload == ()
+    assert settings.configure(counts={"high": 1}).preload == ()
 
 
 @pytest.mark.parametrize("modules", [["shop.tasks"], ("shop.tasks", "shop.models"), []])
 def test_modules_to_preload_come_as_a_list(modules):
     with override_settings(RQ_POOL_PRELOAD=modules):
-        assert settings.configure(counts={}).preload == tuple(modules)
+        assert settings.configure(counts={"high": 1}).preload == tuple(modules)
 
 
 @pytest.mark.parametrize("modules", ["shop.tasks", None, 5, {"shop.tasks": 1}])
 def test_modules_to_preload_that_are_no_list_are_refused(modules):
     with override_settings(RQ_POOL_PRELOAD=modules), pytest.raises(CountsError) as caught:
-        settings.configure(counts={})
+        settings.configure(counts={"high": 1})
     (problem,) = caught.value.problems
     assert "RQ_POOL_PRELOAD" in problem.text
     assert repr(modules) in problem.text

@@ -125,7 +125,7 @@ def test_the_environment_comes_from_the_process_unless_it_is_asked_for(monkeypat
 def test_counts_on_the_command_line_replace_all_others():
     Path("rqpool.yml").write_text("high: -1")
     with override_settings(RQ_POOL={"high": -1}):
-        out, _ = check("high,default=4", "low=1", "--config", "rqpool.yml")
+        out, _ = check("high,default=4", "low=1")
     assert out.splitlines()[0].endswith(", counts from: command line")
     assert [line.split()[:2] for line in out.splitlines()[2:-1]] == [
         ["high,default", "4"],
@@ -144,19 +144,60 @@ def test_the_pool_is_called_after_the_project_unless_it_is_told():
     assert check("high=1")[0].splitlines()[0] == "pool shop, counts from: command line"
 
 
-def test_an_empty_pool_says_so():
-    out, err = check()
+def test_a_file_beside_counts_on_the_command_line_is_refused():
+    Path("rqpool.yml").write_text("high: 1")
+    assert refusal("low=1", "--config", "rqpool.yml") == (
+        "--config: counts on the command line replace it. Give one of the two."
+    )
+
+
+def test_no_counts_anywhere_are_refused():
+    sentence = refusal()
+    assert "rqpool.yml" in sentence
+    assert "there is no queue group" in sentence
+
+
+def test_an_empty_pool_that_is_allowed_says_so():
+    out, err = check("--allow-empty")
     assert out.splitlines()[-1] == "0 workers"
-    assert "the pool is empty" in err
-    assert "rqpool.yml" in err
+    assert "there is no queue group" in err
 
 
-def test_an_unknown_environment_is_a_warning_and_no_refusal():
+@pytest.mark.parametrize("text", ["", "# high: 1", "{}", "---"])
+def test_an_empty_file_is_refused(text):
+    Path("rqpool.yml").write_text(text)
+    assert refusal().startswith("rqpool.yml: there is no queue group.")
+
+
+def test_an_unknown_environment_is_refused():
     with override_settings(RQ_POOL={"high": 1, "production": {"high": 2}}):
-        out, err = check("--environment", "prod")
+        assert refusal("--environment", "prod") == (
+            "RQ_POOL: there is no environment 'prod'. It has 'production'."
+        )
+
+
+def test_an_unknown_environment_of_other_tools_is_a_warning(monkeypatch):
+    monkeypatch.setenv("DJANGO_ENV", "development")
+    with override_settings(RQ_POOL={"high": 1, "production": {"high": 2}}):
+        out, err = check()
     assert out.splitlines()[-1] == "1 worker"
-    assert "no environment 'prod'" in err
-    assert "'production'" in err
+    assert "no environment 'development'" in err
+
+
+def test_a_wrong_queue_in_another_environment_is_refused_beside_the_table():
+    out = StringIO()
+    with (
+        override_settings(RQ_POOL={"high": 1, "production": {"hihg": 2}}),
+        pytest.raises(CommandError, match="'production': 'hihg'") as caught,
+    ):
+        call_command("rqpool", "--check", stdout=out)
+    assert caught.value.returncode == 1
+    assert out.getvalue().splitlines()[-1] == "1 worker"
+
+
+def test_a_count_that_is_called_otherwise_is_refused():
+    with override_settings(RQ_POOL={"low": 1, "high": {"count": 2}}):
+        assert "'high': it is a queue group with 'count' but no 'workers'" in refusal()
 
 
 def test_all_problems_are_told_one_a_line():
