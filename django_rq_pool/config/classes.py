@@ -23,6 +23,7 @@ from rq.worker import BaseWorker
 from . import redis_clients
 from .groups import QueueGroup
 from .problems import Kind, Problem
+from .tracebacks import raised_at
 
 
 def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
@@ -67,7 +68,7 @@ def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
         "job_class": (options.job_class, check_job_class, path),
         "queue_class": (options.queue_class, check_queue_classes, path),
         "serializer": (options.serializer, lambda: resolve_serializer(options.serializer), path),
-        "Redis connection in RQ_QUEUES": (None, lambda: redis_clients.client(group), setting),
+        "Redis connection in RQ_QUEUES": (None, lambda: redis_clients.assemble(group), setting),
         "SERIALIZER in RQ_QUEUES": (None, check_queue_serializers, path),
         "exception handler of RQ_EXCEPTION_HANDLERS": (None, get_exception_handlers, path),
         "commit mode of RQ": (None, get_commit_mode, setting),
@@ -101,7 +102,7 @@ def _reason(given: object, error: Exception) -> str:
             importlib.import_module(module)
         except Exception as real:
             error = real
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}{raised_at(error)}"
 
 
 def why_unusable(worker_class: object) -> str | None:

@@ -16,6 +16,7 @@ from django.utils.module_loading import import_string
 
 from . import declared
 from .problems import CountsError, Kind, Problem
+from .tracebacks import raised_at
 
 Loader = Callable[["str | None"], object]
 """Takes the environment's name or None, and returns a mapping of counts. It may have a method
@@ -146,7 +147,8 @@ def _import(path: str, name: str) -> object:
         raise CountsError(
             Problem(
                 Kind.IMPORT,
-                f"{name}: {path!r} cannot be imported: {type(error).__name__}: {error}.",
+                f"{name}: {path!r} cannot be imported: {type(error).__name__}: "
+                f"{error}{raised_at(error)}.",
                 "Give a mapping, the path of a YAML file, or the dotted path of a callable.",
             )
         ) from error
@@ -180,7 +182,9 @@ def _callable_source(name: str, loader: object) -> Source:
         except (Exception, SystemExit) as error:  # some libraries call sys.exit() on an error
             raise CountsError(
                 Problem(
-                    Kind.SOURCE, f"{name}: {what} raised {type(error).__name__}: {error}.", right
+                    Kind.SOURCE,
+                    f"{name}: {what} raised {type(error).__name__}: {error}{raised_at(error)}.",
+                    right,
                 )
             ) from error
 

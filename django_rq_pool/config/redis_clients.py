@@ -13,6 +13,7 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from django.conf import settings
 from django_rq.connection_utils import get_connection
 from django_rq.queues import get_queues
 from redis import Redis
@@ -26,6 +27,7 @@ from .groups import QueueGroup
 from .pool_redis import COMMAND_TIMEOUT, PoolRedis
 from .redis_errors import UNAVAILABLE as UNAVAILABLE  # who waits
 from .redis_errors import UNREACHABLE as UNREACHABLE  # who waits for a client knows its errors
+from .server_options import wrong_option
 
 try:
     from redis.driver_info import DriverInfo
@@ -80,6 +82,26 @@ def client(group: QueueGroup) -> Redis:
         group: the queue group; all of its queues have the same Redis connection.
     """
     return _own_client(get_connection(group.queues[0]))
+
+
+def assemble(group: QueueGroup) -> None:
+    """Makes a client and its connection objects, which connect to nothing, to see whether the
+    settings allow that.
+
+    Args:
+        group: the queue group.
+
+    Raises:
+        Exception: whatever is wrong with an option of the connection.
+    """
+    wrong = wrong_option(settings.RQ_QUEUES[group.queues[0]])
+    if wrong is not None:
+        raise ValueError(wrong)
+    pool = client(group).connection_pool
+    pool.make_connection()
+    if isinstance(pool, SentinelConnectionPool):
+        for each in pool.sentinel_manager.sentinels:
+            each.connection_pool.make_connection()
 
 
 class Probe:

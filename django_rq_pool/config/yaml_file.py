@@ -89,6 +89,10 @@ def _unusable(path: str, text: str, hint: str) -> CountsError:
     return CountsError(Problem(Kind.SOURCE, f"{path}: {text}", hint))
 
 
+_MOST_KEYS = 10_000
+"""Keys that a mapping may have, with those that are merged into it."""
+
+
 class _UniqueKeyLoader(yaml.SafeLoader):
     """A SafeLoader that refuses a key given twice. PyYAML silently keeps the last one."""
 
@@ -100,6 +104,10 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         """Checks the keys before a merge (``<<``) adds others, which the mapping may override."""
         self._check_keys(node)
         super().flatten_mapping(node)
+        if len(node.value) > _MOST_KEYS:  # merges of merges can grow without a limit
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a mapping has more than {_MOST_KEYS} keys", node.start_mark
+            )
 
     def _check_keys(self, node: yaml.MappingNode) -> None:
         if node in self._checked:

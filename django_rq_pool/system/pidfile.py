@@ -117,17 +117,17 @@ class PidFile:
         return fd
 
     def _require_ours(self, status: os.stat_result) -> None:
+        hint = "Remove it, or give another path (--pidfile)."
         if stat.S_ISLNK(status.st_mode):
             wrong = "it is a symbolic link"
         elif not stat.S_ISREG(status.st_mode):
             wrong = "it is not a regular file"
+            hint = "Give another path (--pidfile), or none (--no-pidfile)."  # it may be /dev/null
         elif status.st_uid != os.geteuid():
             wrong = f"it belongs to user {status.st_uid}, but this is user {os.geteuid()}"
         else:
             return
-        raise PidFileError(
-            f"pid file {self.path}: {wrong}. Remove it, or give another path (--pidfile)."
-        )
+        raise PidFileError(f"pid file {self.path}: {wrong}. {hint}")
 
     def _require_stale(self, fd: int) -> None:
         pid = _pid_in(fd)

@@ -157,6 +157,12 @@ def test_what_is_no_regular_file_is_refused_at_once(claim, path, make):
         claim()
 
 
+def test_nobody_is_told_to_remove_a_device():
+    with pytest.raises(PidFileError, match=r"/dev/null: it is not a regular file\.") as caught:
+        PidFile("/dev/null", lambda pid, name: False).claim()
+    assert "Remove" not in str(caught.value)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 def test_a_file_of_another_user_is_refused_though_we_could_write_to_it(claim, path):
     path.write_text("1\n")

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 import pytest
+from django.test import override_settings
 
-from django_rq_pool.config import loaders
+from django_rq_pool.config import loaders, settings
 from django_rq_pool.config.problems import CountsError, Kind, Problem
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -224,6 +225,35 @@ def test_a_loader_that_takes_no_environment_is_reported():
     assert "TypeError" in only_problem(load, lambda: {"high": 1}).text
 
 
+def test_the_place_in_the_project_is_told_at_which_a_loader_failed(folder):
+    write("own_table.py", "import json\n\ndef read():\n    return json.loads('x')\n")
+    write("failing_loader.py", "import own_table\ndef counts(environment):\n    own_table.read()\n")
+    problem = only_problem(load, "failing_loader.counts")
+    assert problem.text.endswith("(own_table.py:4).")
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [("1 / 0\n", 1), ("\nimport no_such_module\n", 2), ("\n\ndef counts(:\n", 3)],
+)
+def test_the_line_is_told_at_which_a_loaders_module_fails(folder, source, line):
+    name = f"loader_of_line_{line}"
+    write(f"{name}.py", source)
+    problem = only_problem(loaders.find_source, f"{name}.counts")
+    assert problem.text.endswith(f"({name}.py:{line}).")
+
+
+def test_a_loader_that_takes_too_long_is_told_with_the_line_at_which_it_was(folder):
+    write(
+        "slow_loader.py",
+        "import threading\n\ndef counts(environment):\n    threading.Event().wait()\n",
+    )
+    with override_settings(RQ_POOL="slow_loader.counts", RQ_POOL_LOADER_TIMEOUT=0.1):
+        problem = only_problem(settings.configure)
+    assert "took longer than 0.1 s" in problem.text
+    assert problem.text.endswith("(slow_loader.py:4).")
+
+
 def test_an_interrupt_inside_a_loader_is_nobodys_to_swallow():
     def loader(environment):
         raise KeyboardInterrupt
@@ -290,7 +320,8 @@ def test_a_reset_that_raises_is_reported_with_what_it_raised():
 
     problem = only_problem(loaders.find_source(Stubborn()).reset)
     assert problem.kind is Kind.SOURCE
-    assert "RQ_POOL: the loader's reset() raised LookupError: the table is away." in problem.text
+    assert "RQ_POOL: the loader's reset() raised LookupError: the table is away" in problem.text
+    assert "test_loaders.py:" in problem.text
 
 
 def test_a_reset_that_cannot_be_called_is_refused():

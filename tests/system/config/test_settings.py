@@ -309,10 +309,11 @@ def test_a_path_that_leads_to_no_such_class_stops_the_start(option):
 
 @pytest.mark.parametrize("option", ["worker_class", "job_class", "queue_class", "serializer"])
 def test_a_module_that_breaks_when_it_is_imported_stops_the_start_in_words(folder, option):
-    (folder / "breaks.py").write_text("1 / 0")
+    (folder / "breaks.py").write_text("\n1 / 0")
     problem = only_problem(counts={"high": {"workers": 1, option: "breaks.Thing"}})
     assert problem.kind is Kind.IMPORT
     assert option in problem.text
+    assert problem.text.endswith("ZeroDivisionError: division by zero (breaks.py:2).")
 
 
 def test_a_module_that_misses_another_is_told_with_the_name_of_that(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from django.test import override_settings
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from django_rq_pool.config.groups import parse_counts
 from django_rq_pool.config.problems import CountsError, Kind, Problem
 from django_rq_pool.config.yaml_file import read_yaml
 from django_rq_pool.system.cgroups import usable_resources
@@ -343,3 +345,21 @@ def test_no_template_whatever_raises_anything_but_a_counts_error(pieces):
     except CountsError as error:
         (problem,) = error.problems
         assert problem.text.startswith("any.yml: ")
+
+
+def test_what_is_said_of_a_value_is_short_however_large_it_is():
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"]
+    for before, name in itertools.pairwise("abcdefghi"):
+        lines.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]")
+    lines.append("high: *i")
+    Path("bomb.yml").write_text("\n".join(lines))
+    with pytest.raises(CountsError) as caught:
+        parse_counts(read("bomb.yml"), source="bomb.yml", environment=None, queues={"high": 1})
+    assert len(str(caught.value)) < 10_000
+
+
+def test_a_mapping_that_merges_ever_more_is_refused():
+    lines = [f"a: &a {{{', '.join(f'k{number}: 1' for number in range(20_000))}}}", "b: {<<: *a}"]
+    Path("merges.yml").write_text("\n".join(lines))
+    with pytest.raises(CountsError, match="a mapping has more than 10000 keys"):
+        read("merges.yml")

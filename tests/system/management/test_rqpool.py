@@ -304,6 +304,35 @@ def test_what_the_start_refuses_the_check_refuses_too():
         ({"HOST": "localhost"}, "KeyError: 'PORT'"),
         ({"URL": "foo://x"}, "Redis URL must specify one of"),
         ({"URL": "redis://x", "SERIALIZER": "no.such"}, "no.such"),
+        ({"URL": None}, "URL: a value of type NoneType is not a URL"),
+        ({"URL": "redis://x:abc/0"}, "abc"),
+        ({"HOST": "x", "PORT": "abc"}, "PORT: 'abc' is not a port number"),
+        ({"HOST": "x", "PORT": 70000}, "PORT: 70000 is not a port number"),
+        ({"HOST": "x", "PORT": 6379, "DB": "abc"}, "DB: 'abc' is not the number of a database"),
+        ({"HOST": "x", "PORT": 6379, "DB": -1}, "DB: -1 is not the number of a database"),
+        ({"HOST": "x", "PORT": 6379, "SSL": "False"}, "SSL: 'False' is a text"),
+        ({"HOST": "x", "PORT": 6379, "SSL": True, "SSL_CERT_REQS": "some"}, "some"),
+        ({"HOST": "x", "PORT": 6379, "REDIS_CLIENT_KWARGS": {"hots": 1}}, "hots"),
+        ({"SENTINELS": ["x:26379"], "MASTER_NAME": "m"}, "a pair of a host and a port"),
+        ({"SENTINELS": [("x", "abc")], "MASTER_NAME": "m"}, "SENTINELS: 'abc' is not a port"),
+        ({"SENTINELS": [], "MASTER_NAME": "m"}, "there is no Sentinel"),
+        ({"SENTINELS": [("x", 26379)]}, "MASTER_NAME"),
+        (
+            {
+                "SENTINELS": [("x", 26379)],
+                "MASTER_NAME": "m",
+                "CONNECTION_KWARGS": {"socket_timeuot": 1},
+            },
+            "socket_timeuot",
+        ),
+        (
+            {
+                "SENTINELS": [("x", 26379)],
+                "MASTER_NAME": "m",
+                "SENTINEL_KWARGS": {"socket_timeuot": 1},
+            },
+            "socket_timeuot",
+        ),
     ],
 )
 def test_a_queue_that_cannot_be_connected_to_is_told(queue, reason):
@@ -313,3 +342,18 @@ def test_a_queue_that_cannot_be_connected_to_is_told(queue, reason):
     ):
         call_command("rqpool", "--check")
     assert "RQ_QUEUES" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "queue",
+    [
+        {"HOST": "x", "PORT": "6379", "DB": "0"},
+        {"HOST": "x", "PORT": 6379, "SSL": True},
+        {"URL": "rediss://:secret@x/3", "SSL_CERT_REQS": None},
+        {"UNIX_SOCKET_PATH": "/x", "DB": 0},
+        {"SENTINELS": [("x", 26379), ["y", "26379"]], "MASTER_NAME": "m", "PASSWORD": "secret"},
+    ],
+)
+def test_a_queue_that_can_be_connected_to_is_not_told(queue):
+    with override_settings(RQ_POOL={"high": 1}, RQ_QUEUES={"high": queue}):
+        assert check()[1] == ""
