@@ -13,6 +13,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from setproctitle import setproctitle
@@ -51,6 +52,9 @@ from .preload import freeze_heap, import_jobs
 from .run_options import RunOptions, SwapMode
 
 logger = logging.getLogger("django_rq_pool")
+
+_LEAST_TIME = 0.1
+"""Seconds that a start has in any case, after it has waited for the lock."""
 
 
 def run(configure: Callable[[], Configuration], options: RunOptions) -> int:
@@ -95,11 +99,10 @@ def _run(
         stack.callback(inbox.close, signal.SIG_IGN if options.ends_process else signal.SIG_DFL)
         inbox.exit_on(STOP_SIGNALS)
         if options.pidfile is not None:
-            pidfile = PidFile(options.pidfile, discovery.is_manager)
+            pidfile = PidFile(options.pidfile)
             pidfile.claim()
             stack.callback(pidfile.release)
-        if options.lock is not None:
-            hold_lock(options.lock)
+        options = _hold_lock(options)
         notifier = Notifier(os.environ)
         configuration = configure()
         _require_no_bounds_in_burst(configuration, options)
@@ -113,6 +116,16 @@ def _run(
             launch.succeed()
         _prepare_image(configuration, options)
         return _manager(configuration, options, inbox, logfiles, launch, notifier).run()
+
+
+def _hold_lock(options: RunOptions) -> RunOptions:
+    """Locks the lock file, and returns the options with the time that is left for the start."""
+    if options.lock is None:
+        return options
+    began = processes.monotonic()
+    hold_lock(options.lock, options.swap_timeout if _is_waited_for(options) else None)
+    left = options.swap_timeout - (processes.monotonic() - began)
+    return replace(options, swap_timeout=max(_LEAST_TIME, left))
 
 
 def _require_no_bounds_in_burst(configuration: Configuration, options: RunOptions) -> None:
@@ -200,10 +213,15 @@ def _takeover(name: str, options: RunOptions) -> NoTakeover:
 
 
 def _start_goal(options: RunOptions) -> StartGoal | None:
-    """What the start has to reach if something waits for it: a command, or an older pool."""
-    if options.swap is SwapMode.NONE and not (options.daemon and options.wait):
+    """What the start has to reach if something waits for it."""
+    if not _is_waited_for(options):
         return None
     return StartGoal(
         all_workers=options.swap is SwapMode.HOT,
         until=processes.monotonic() + options.swap_timeout,
     )
+
+
+def _is_waited_for(options: RunOptions) -> bool:
+    """Whether something waits for the start to succeed or fail: a command, or an older pool."""
+    return options.swap is not SwapMode.NONE or (options.daemon and options.wait)

@@ -21,8 +21,9 @@ from .processes import flush_output
 
 logger = logging.getLogger("django_rq_pool")
 
-_MODE = 0o644
-"""The mode of a new log file, before the umask, which may be 0 in a daemon."""
+_MODE = 0o640
+"""The mode of a new log file, before the umask, which may be 0 in a daemon. Jobs log what other
+users of the host need not read. A file that is there keeps its mode, also when it is rotated."""
 
 
 class LogFileError(StartError):

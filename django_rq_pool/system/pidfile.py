@@ -1,7 +1,9 @@
 """Pid file: holds the pid of the pool's manager, and keeps a second manager from starting.
 
-Rule of the room: the process that holds the lock on the file owns it. It is a POSIX lock (fcntl),
-which ends with the manager, however that ends, and which no worker inherits.
+Rule of the room: the process that holds the exclusive lock on the file owns it, and nothing else is
+believed: no pid, which may be another process's by now, and no shared lock, which everybody who can
+read the file may have. It is a POSIX lock (fcntl), which ends with the manager, however that ends,
+and which no worker inherits.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import os
 import re
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import StartError
 from . import processes
 from .folders import make_folder_of
+from .ownership import flaw
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -33,27 +36,27 @@ class PidFileError(StartError):
 class PidFile:
     """The pid file of one pool.
 
-    A claim is atomic: if several managers start at once with the same file, exactly one gets it. A
-    claim locks the old file before it reads it, and keeps it locked while it replaces it with a
-    complete and locked new one. (gunicorn and unicorn also write a temporary file and rename it,
-    but check the old file without a lock.)
+    A claim is atomic: if several managers start at once with the same file, exactly one gets it.
+    They make their claims one after the other, each while it holds the lock on a second file beside
+    it. That is there for milliseconds. The old file itself would not do for that: a stranger's
+    shared lock on it would keep every manager out. The new file is complete and locked before it is
+    put in place. (gunicorn and unicorn also write a temporary file and rename it, but check the old
+    file without a lock.)
 
     Args:
         path: the path of the file. It is made absolute at once, because the process may change its
             directory.
-        is_manager: tells whether the process with a pid is the manager of a pool.
 
     Attributes:
         path: the absolute path.
     """
 
-    def __init__(self, path: str | Path, is_manager: Callable[[int], bool]) -> None:
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path).absolute()
-        self._is_manager = is_manager
         self._fd: int | None = None
 
     def claim(self) -> None:
-        """Writes the pid of this process, in a file of mode 0644.
+        """Writes the pid of this process, in a file of mode 0600.
 
         A daemon calls it after it has detached, because the lock belongs to the calling process.
 
@@ -63,8 +66,9 @@ class PidFile:
         """
         try:
             make_folder_of(self.path)
-            while not self._try_to_claim():
-                pass  # another process changed the file meanwhile: look again
+            with self._turn():
+                self._require_free()
+                self._fd = self._put_in_place()
         except OSError as error:
             raise PidFileError(
                 f"pid file {self.path}: it cannot be written: {error.strerror}. Give a path in a "
@@ -76,107 +80,117 @@ class PidFile:
         if self._fd is None:
             return
         with contextlib.suppress(OSError):
-            if self._is_in_place(self._fd) and _pid_in(self._fd) == os.getpid():
+            if _is_at(self._fd, self.path) and _pid_in(self._fd) == os.getpid():
                 self.path.unlink()
         os.close(self._fd)
         self._fd = None
 
-    def _try_to_claim(self) -> bool:
-        """Claims the file, or returns False if another process changed it meanwhile."""
-        old = self._open_old()
-        try:
-            if old is not None:
-                if not self._is_in_place(old):
-                    return False
-                self._require_stale(old)
-            return self._put_in_place(replace=old is not None)
-        finally:
-            if old is not None:
-                os.close(old)
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keeps every other manager that claims the file waiting until the block ends."""
+        beside = self.path.with_name(f".{self.path.name}.claim")
+        while True:
+            fd = self._open(beside, os.O_CREAT)
+            try:
+                fcntl.lockf(fd, fcntl.LOCK_EX)
+                if _is_at(fd, beside):  # otherwise its owner has removed it meanwhile
+                    try:
+                        yield
+                    finally:
+                        beside.unlink(missing_ok=True)
+                    return
+            finally:
+                os.close(fd)
 
-    def _open_old(self) -> int | None:
-        """Opens and locks the existing file. Returns None if there is none."""
+    def _open(self, path: Path, more_flags: int = 0) -> int:
+        """Opens a file of this user, and waits for no other end of it.
+
+        Raises:
+            FileNotFoundError: there is none.
+            PidFileError: it is another's, or no regular file.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            self._require_ours(path, path.lstat())
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | more_flags
+        fd = os.open(path, flags, 0o600)
         try:
-            self._require_ours(self.path.lstat())
-            fd = os.open(self.path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        try:
-            self._require_ours(os.fstat(fd))
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # for a locked file, POSIX allows both errors
-            pid = _pid_in(fd)
-            os.close(fd)
-            known = pid is not None and processes.exists(pid)
-            raise self._refusal(
-                f"process {pid} uses it" if known else "another pool is starting with it"
-            ) from None
+            self._require_ours(path, os.fstat(fd))
         except BaseException:
             os.close(fd)
             raise
         return fd
 
-    def _require_ours(self, status: os.stat_result) -> None:
-        hint = "Remove it, or give another path (--pidfile)."
-        if stat.S_ISLNK(status.st_mode):
-            wrong = "it is a symbolic link"
-        elif not stat.S_ISREG(status.st_mode):
-            wrong = "it is not a regular file"
-            hint = "Give another path (--pidfile), or none (--no-pidfile)."  # it may be /dev/null
-        elif status.st_uid != os.geteuid():
-            wrong = f"it belongs to user {status.st_uid}, but this is user {os.geteuid()}"
-        else:
+    def _require_ours(self, path: Path, status: os.stat_result) -> None:
+        why = flaw(status)
+        if why is None:
             return
-        raise PidFileError(f"pid file {self.path}: {wrong}. {hint}")
+        # What is no file may be /dev/null, which nobody should be told to remove.
+        is_file = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)
+        hint = (
+            "Remove it, or give another path (--pidfile)."
+            if is_file
+            else "Give another path (--pidfile), or none (--no-pidfile)."
+        )
+        raise PidFileError(f"pid file {path}: it {why}. {hint}")
 
-    def _require_stale(self, fd: int) -> None:
-        pid = _pid_in(fd)
+    def _require_free(self) -> None:
+        """Looks at the existing file, if there is one, and logs why it is replaced.
+
+        Raises:
+            PidFileError: a manager has it, or it is another's.
+        """
+        try:
+            fd = self._open(self.path)
+        except FileNotFoundError:
+            return
+        try:
+            # Fails if another process has an exclusive lock. In a container, pids repeat at each
+            # start, so the pid in the file may even be this one.
+            fcntl.lockf(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # for a locked file, POSIX allows both errors
+            pid = _pid_in(fd)
+            who = "another pool" if pid is None or not processes.exists(pid) else f"process {pid}"
+            raise PidFileError(
+                f"pid file {self.path}: {who} uses it. Stop that pool first, or give another path "
+                "(--pidfile)."
+            ) from None
+        else:
+            self._log_stale(_pid_in(fd))
+        finally:
+            os.close(fd)
+
+    def _log_stale(self, pid: int | None) -> None:
         if pid is None:
             logger.warning("pid file %s: replaced, because it holds no pid", self.path)
         elif not processes.exists(pid):
             logger.info("pid file %s: replaced, because process %d has ended", self.path, pid)
-        elif pid == os.getpid() or not self._is_manager(pid):
-            # In a container, pids repeat at each start, so it may even be this process.
+        else:
             logger.info(
-                "pid file %s: replaced, because process %d is not the manager of a pool",
+                "pid file %s: replaced, because process %d, which is another one by now, does not "
+                "hold its lock",
                 self.path,
                 pid,
             )
-        else:
-            raise self._refusal(f"process {pid}, the manager of a pool, uses it")
 
-    def _refusal(self, why: str) -> PidFileError:
-        return PidFileError(
-            f"pid file {self.path}: {why}. Stop that pool first, or give another path (--pidfile)."
-        )
-
-    def _put_in_place(self, replace: bool) -> bool:
-        """Puts a complete and locked file in place. Returns False if another one has appeared."""
-        fd, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
-        beside = Path(name)
+    def _put_in_place(self) -> int:
+        """Puts a complete and locked file in place, and returns its descriptor."""
+        fd, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)  # 0600
         try:
-            os.fchmod(fd, 0o644)
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(fd, b"%d\n" % os.getpid())
-            if replace:
-                beside.replace(self.path)
-            else:
-                os.link(beside, self.path)  # unlike a rename, it fails if the path exists
-                beside.unlink()
-        except BaseException as error:
+            Path(name).replace(self.path)
+        except BaseException:
             os.close(fd)
-            beside.unlink(missing_ok=True)
-            if isinstance(error, FileExistsError):
-                return False
+            Path(name).unlink(missing_ok=True)
             raise
-        self._fd = fd
-        return True
+        return fd
 
-    def _is_in_place(self, fd: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(fd), self.path.lstat())
-        except FileNotFoundError:
-            return False
+
+def _is_at(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.lstat())
+    except FileNotFoundError:
+        return False
 
 
 def _pid_in(fd: int) -> int | None:

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 
 from redis import Redis
 from rq import Callback, Queue, Repeat, Retry, get_current_job
@@ -107,19 +108,15 @@ def scenario(enqueue: Scenario) -> Scenario:
 def enqueue_all(names: list[str], connection: Redis) -> None:
     """Enqueues the jobs of some scenarios, each in the queue of its name."""
     for name in names:
-        fill, queue = SCENARIOS[name], Queue(name, connection=connection)
+        queue = Queue(name, connection=connection)
+        SCENARIOS[name](partial(_enqueue, queue), queue)
 
-        def enqueue(
-            job: str, function: Callable[..., object], *args: object, **options: object
-        ) -> Job:
-            return queue.enqueue(  # noqa: B023 - called in this turn only
-                f"{HERE}.{function.__name__}",
-                *args,
-                job_id=f"{name}-{job}",
-                **options,  # noqa: B023
-            )
 
-        fill(enqueue, queue)
+def _enqueue(
+    queue: Queue, job: str, function: Callable[..., object], *args: object, **options: object
+) -> Job:
+    path = f"{HERE}.{function.__name__}"
+    return queue.enqueue(path, *args, job_id=f"{queue.name}-{job}", **options)
 
 
 @scenario

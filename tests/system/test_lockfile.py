@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
 import signal
 import stat
 import subprocess
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from django_rq_pool.system.lockfile import LockFileError, hold_lock
-from harness import DEADLINE, eventually
+from harness import DEADLINE
 
 HOLD = """
 import logging, os, subprocess, sys
@@ -21,9 +22,9 @@ from django_rq_pool.system.lockfile import hold_lock, LockFileError
 
 logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stdout)
 try:
-    hold_lock(sys.argv[1])
+    hold_lock(sys.argv[1], float(sys.argv[2]) if sys.argv[2:] else None)
 except LockFileError as error:
-    sys.exit(str(error))
+    sys.exit(print(error, flush=True) or 1)
 print("held", flush=True)
 """
 
@@ -41,10 +42,16 @@ subprocess.Popen([sys.executable, "-c", program], close_fds=False)
 os._exit(0)
 """
 
-LOCKS = Path("/proc/locks")
-"""What is locked and, after an arrow, who waits for it."""
-
 pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="flock(1) is not installed")
+
+
+@contextlib.contextmanager
+def exclusively(path) -> Iterator[None]:
+    """Holds the lock as an operator does who wants no pool to run meanwhile."""
+    path.touch(0o600)
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def is_free(path) -> bool:
@@ -87,26 +94,38 @@ def test_a_program_that_a_job_starts_does_not_hold_the_lock(talk, tmp_path):
     pool.say()  # to the program, which has been alive meanwhile
 
 
-def test_while_somebody_holds_it_exclusively_a_start_says_so_and_waits(talk, tmp_path):
+@pytest.mark.parametrize("limit", [[], [DEADLINE]], ids=["for ever", "within a limit"])
+def test_while_somebody_holds_it_exclusively_a_start_says_so_and_waits(talk, tmp_path, limit):
     path = tmp_path / "pool.lock"
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        pool = talk(HOLD + "sys.stdin.readline()", path)
+    with exclusively(path):
+        pool = talk(HOLD + "sys.stdin.readline()", path, *limit)
         assert pool.hear() == (
             f"WARNING lock file {path}: waiting, because another process holds an exclusive lock "
             "(flock -x)"
         )
-        eventually(lambda: f"-> FLOCK  ADVISORY  READ {pool.pid} " in LOCKS.read_text())
     assert pool.hear() == f"INFO lock file {path}: locked"
     assert pool.hear() == "held"
     assert not is_free(path)
 
 
-def test_a_start_that_waits_for_the_lock_can_be_ended(talk, tmp_path):
+def test_a_start_that_has_waited_for_as_long_as_it_may_gives_up_in_words(talk, tmp_path):
     path = tmp_path / "pool.lock"
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        pool = talk(HOLD, path)
+    with exclusively(path):
+        pool = talk(HOLD, path, 0.2)
+        assert pool.hear().startswith("WARNING")
+        assert pool.hear() == (
+            f"lock file {path}: after 0.2 s (--swap-timeout), another process still holds an "
+            f"exclusive lock (flock -x). Nothing was started. Let that process end first; `fuser "
+            f"-v {path}` shows it."
+        )
+        assert pool.wait() == 1
+
+
+@pytest.mark.parametrize("limit", [[], [DEADLINE]], ids=["for ever", "within a limit"])
+def test_a_start_that_waits_for_the_lock_can_be_ended(talk, tmp_path, limit):
+    path = tmp_path / "pool.lock"
+    with exclusively(path):
+        pool = talk(HOLD, path, *limit)
         assert pool.hear().startswith("WARNING")
         assert pool.send(signal.SIGTERM).wait() == -signal.SIGTERM
 
@@ -131,18 +150,33 @@ def test_folders_are_made_and_the_file_is_writable_by_nobody_else(tmp_path):
         os.close(hold_lock(path))
     finally:
         os.umask(before)
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600  # who can open it can lock it
     assert stat.S_IMODE((tmp_path / "tmp").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "tmp" / "locks").stat().st_mode) == 0o755
 
 
-def test_a_file_that_is_there_keeps_its_content_and_mode(tmp_path):
+@pytest.mark.parametrize(
+    ("before", "after"), [(0o644, 0o600), (0o666, 0o600), (0o601, 0o600), (0o660, 0o660)]
+)
+def test_a_file_that_is_there_keeps_its_content_and_lets_not_everybody_in(tmp_path, before, after):
     path = tmp_path / "pool.lock"
     path.write_text("precious")
-    path.chmod(0o600)
+    path.chmod(before)
     os.close(hold_lock(path))
     assert path.read_text() == "precious"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.stat().st_mode) == after
+
+
+@pytest.mark.parametrize("leads", [True, False], ids=["to a file", "nowhere"])
+def test_a_symbolic_link_is_refused_and_not_followed(tmp_path, leads):
+    target = tmp_path / "target"
+    if leads:
+        target.touch(0o644)
+    path = tmp_path / "pool.lock"
+    path.symlink_to(target)
+    with pytest.raises(LockFileError, match=r"pool.lock: it is a symbolic link\. Give the path"):
+        hold_lock(path)
+    assert target.exists() is leads
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo], ids=["folder", "fifo"])

@@ -72,9 +72,9 @@ def test_files_are_added_to_and_missing_directories_made(run, tmp_path):
     assert (tmp_path / "a/b/out.log").read_text() == "line\nline\n"
 
 
-def test_nobody_else_may_write_to_a_new_file_whatever_the_umask(run, tmp_path):
+def test_only_the_group_may_read_a_new_file_and_nobody_else_write_whatever_the_umask(run, tmp_path):
     run("os.umask(0)\nLogFiles('all/logs/out.log').redirect()")
-    assert stat.S_IMODE((tmp_path / "all/logs/out.log").stat().st_mode) == 0o644
+    assert stat.S_IMODE((tmp_path / "all/logs/out.log").stat().st_mode) == 0o640
     for folder in ("all", "all/logs"):
         assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o755
 
@@ -147,6 +147,13 @@ print("new")
 """
     )
     assert (tmp_path / "out.log").read_text() == "made by logrotate\nnew\n"
+
+
+def test_a_file_that_is_there_keeps_its_mode(run, tmp_path):
+    (tmp_path / "out.log").touch()
+    (tmp_path / "out.log").chmod(0o644)
+    run("LogFiles('out.log').redirect()")
+    assert stat.S_IMODE((tmp_path / "out.log").stat().st_mode) == 0o644
 
 
 def test_the_new_file_has_the_mode_of_the_old(run, tmp_path):

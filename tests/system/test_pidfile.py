@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from django_rq_pool.swap.discovery import is_manager
 from django_rq_pool.system.pidfile import PidFile, PidFileError
 
 OURS = f"{os.getpid()}\n"
@@ -23,7 +22,7 @@ def claim(tmp_path: Path) -> Iterator[Callable[..., PidFile]]:
     claimed: list[PidFile] = []
 
     def claim(path: str | Path = tmp_path / "pool.pid") -> PidFile:
-        pidfile = PidFile(path, is_manager)
+        pidfile = PidFile(path)
         pidfile.claim()
         claimed.append(pidfile)
         return pidfile
@@ -76,7 +75,7 @@ def test_a_release_removes_the_file(claim, path):
 
 def test_a_file_that_was_never_claimed_is_not_removed(path):
     path.write_text(OURS)
-    PidFile(path, is_manager).release()
+    PidFile(path).release()
     assert path.read_text() == OURS
 
 
@@ -86,10 +85,10 @@ def test_missing_folders_are_made(claim, tmp_path):
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
-def test_the_mode_is_0644_whatever_the_umask(claim, path, umask, mask):
+def test_the_mode_is_0600_whatever_the_umask(claim, path, umask, mask):
     umask(mask)
     claim()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_folders_that_were_made_are_writable_by_nobody_else(claim, tmp_path, umask):
@@ -101,7 +100,7 @@ def test_folders_that_were_made_are_writable_by_nobody_else(claim, tmp_path, uma
 
 def test_a_relative_path_means_the_directory_in_which_it_was_given(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    pidfile = PidFile("pool.pid", is_manager)
+    pidfile = PidFile("pool.pid")
     monkeypatch.chdir("/")
     pidfile.claim()
     assert (tmp_path / "pool.pid").exists()
@@ -130,11 +129,11 @@ def test_the_pid_of_a_process_that_is_gone_is_replaced_and_the_log_says_so(claim
 
 
 @pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["this one", "another"])
-def test_the_pid_of_a_process_that_is_no_manager_is_replaced(claim, path, log, pid):
+def test_the_pid_of_a_process_that_does_not_hold_the_lock_is_replaced(claim, path, log, pid):
     path.write_text(f"{pid}\n")
     claim()
     assert path.read_text() == OURS
-    assert f"pid file {path}: replaced, because process {pid} is not the manager" in log.text
+    assert f"pid file {path}: replaced, because process {pid}, which is another" in log.text
 
 
 @pytest.mark.parametrize("leads", [True, False], ids=["to a file", "nowhere"])

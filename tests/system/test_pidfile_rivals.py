@@ -8,10 +8,9 @@ import pytest
 
 CLAIM = """
 import os, sys
-from django_rq_pool.swap.discovery import is_manager
 from django_rq_pool.system.pidfile import PidFile, PidFileError
 
-pidfile = PidFile(sys.argv[1], is_manager)
+pidfile = PidFile(sys.argv[1])
 print("here", flush=True)
 for line in sys.stdin:
     try:
@@ -61,27 +60,11 @@ def test_a_manager_that_has_no_title_yet_keeps_its_file(talk, tmp_path):
     assert path.read_text() == f"{first.pid}\n"
 
 
-def test_a_manager_whose_lock_is_lost_keeps_its_file_by_its_title(talk, tmp_path):
+@pytest.mark.parametrize("title", ["vi", "rqpool-manager[shop]: managing []"])
+def test_who_has_got_the_pid_of_a_killed_manager_keeps_nobody_out(talk, tmp_path, title):
+    # Not even the manager of another pool: it does not hold the lock of this file.
     path = tmp_path / "pool.pid"
-    manager = talk(WAIT, title="rqpool-manager[shop]: managing []")
-    manager.hear()
-    path.write_text(f"{manager.pid}\n")
-    late = talk(CLAIM, path)
-    late.hear()
-    assert (
-        late.say()
-        .hear()
-        .startswith(f"pid file {path}: process {manager.pid}, the manager of a pool, uses it.")
-    )
-    assert path.read_text() == f"{manager.pid}\n"
-
-
-@pytest.mark.parametrize(
-    "title", ["vi", "grep rqpool-manager[shop]: ", " rqpool-manager[shop]: ", "rqpool-manager"]
-)
-def test_a_process_that_only_speaks_of_managers_keeps_nobody_out(talk, tmp_path, title):
-    path = tmp_path / "pool.pid"
-    process = talk(WAIT, "rqpool-manager[shop]: managing []", title=title)
+    process = talk(WAIT, title=title)
     process.hear()
     path.write_text(f"{process.pid}\n")
     claimer = talk(CLAIM, path)
