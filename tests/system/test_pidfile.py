@@ -158,7 +158,7 @@ def test_what_is_no_regular_file_is_refused_at_once(claim, path, make):
 
 def test_nobody_is_told_to_remove_a_device():
     with pytest.raises(PidFileError, match=r"/dev/null: it is not a regular file\.") as caught:
-        PidFile("/dev/null", lambda pid, name: False).claim()
+        PidFile("/dev/null").claim()
     assert "Remove" not in str(caught.value)
 
 

@@ -70,9 +70,9 @@ def test_any_text_arrives_as_it_was_sent(reports, text):
     ],
 )
 def test_a_long_text_loses_its_middle_and_keeps_both_ends(reports, char):
-    reports.send(Event.BOOT_FAILED, "Traceback" + char * 40_000 + "ValueError")
+    reports.send(Event.BOOT_FAILED, "Traceback\n" + char * 40_000 + "ValueError")
     (report,) = reports.take()
-    assert report.text.startswith("Traceback" + char * 100)
+    assert report.text.startswith("Traceback\n" + char * 100)
     assert report.text.endswith(char * 100 + "ValueError")
     assert "\n  ...\n" in report.text
     assert len(report.text) < 16_100

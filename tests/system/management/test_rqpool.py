@@ -192,7 +192,7 @@ def test_a_wrong_queue_in_another_environment_is_refused_beside_the_table():
     ):
         call_command("rqpool", "--check", stdout=out)
     assert caught.value.returncode == 1
-    assert out.getvalue().splitlines()[-1] == "1 worker"
+    assert "1 worker" in out.getvalue().splitlines()
 
 
 def test_a_count_that_is_called_otherwise_is_refused():
