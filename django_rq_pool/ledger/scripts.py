@@ -181,6 +181,10 @@ if not is_held() then
     return 0
 end
 redis.call('HSET', begun, 'settled', mark)
+-- A job that was canceled as it ran, and then succeeded, sets none of its dependents free.
+if outcome == 'finished' and redis.call('HGET', job_key, 'status') == 'canceled' then
+    outcome = ''
+end
 if outcome ~= '' then
     enqueue_dependents(prefix, id, outcome, job_prefix, queue_prefix, now, now_text, timeout)
 end

@@ -6,7 +6,7 @@ import random
 
 import pytest
 from rq import Queue
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.registry import DeferredJobRegistry, FinishedJobRegistry
 
 from harness import eventually
@@ -90,3 +90,18 @@ def test_a_job_that_is_enqueued_as_its_dependency_ends_is_not_left_behind(start_
         jobs += [parent, child]
     eventually(lambda: assert_each_ran_once(valkey, jobs))
     assert pool.stop() == 0
+
+
+@pytest.mark.parametrize("worker_class", ["rq.Worker", "rq.SimpleWorker"])
+def test_a_job_that_is_canceled_as_it_runs_sets_no_dependent_free(start_pool, valkey, worker_class):
+    queue = Queue("high", connection=valkey)
+    pool = start_pool(yaml=group(1, worker_class)).expect_ready(1)
+    parent = queue.enqueue("pool_jobs.hold", "gate")
+    dependent = queue.enqueue("pool_jobs.note", "trace", "dependent", depends_on=parent)
+    assert valkey.blpop(["gate:running"], 60)
+    Job.fetch(parent.id, connection=valkey).cancel()
+    valkey.rpush("gate:open", "now")
+    eventually(lambda: parent.id in FinishedJobRegistry("high", connection=valkey))
+    assert dependent.get_status(refresh=True) == JobStatus.DEFERRED
+    assert pool.stop() == 0
+    assert valkey.lrange("trace", 0, -1) == []

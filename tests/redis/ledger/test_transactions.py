@@ -263,6 +263,21 @@ def test_dependents_wait_when_their_dependency_has_failed_unless_they_allow_it(v
     assert never.get_status() == JobStatus.DEFERRED
 
 
+def test_dependents_wait_when_their_dependency_was_canceled_as_it_ran_and_has_succeeded(
+    valkey, queue
+):
+    parent = queue.enqueue("jobs.some")
+    allowing = Dependency(parent, allow_failure=True)
+    waiting = [
+        queue.enqueue("jobs.some", depends_on=dependency) for dependency in (parent, allowing)
+    ]
+    hand = begin(valkey, queue, parent)
+    Job.fetch(parent.id, connection=valkey).cancel()
+    finish(valkey, hand)
+    assert [job.get_status() for job in waiting] == [JobStatus.DEFERRED] * 2
+    assert queue.job_ids == []
+
+
 def test_a_canceled_dependent_stays_canceled(valkey, queue):
     parent = queue.enqueue("jobs.some")
     child = queue.enqueue("jobs.some", depends_on=parent)
