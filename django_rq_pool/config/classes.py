@@ -7,7 +7,8 @@ wrong name is then one error of the command, and not a boot failure of every wor
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -18,11 +19,14 @@ from redis import Redis
 from rq import Queue, SpawnWorker
 from rq.job import Job
 from rq.serializers import resolve_serializer
-from rq.worker import BaseWorker
+from rq.worker import BaseWorker, HerokuWorker
 
-from . import redis_clients
+from . import declared, redis_clients
+from .constructors import construct
 from .groups import QueueGroup
+from .overrides import override_problems
 from .problems import Kind, Problem
+from .stop_policy import StopRules
 from .tracebacks import raised_at
 
 
@@ -85,6 +89,23 @@ def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
             )
 
 
+def override_warnings(groups: Iterable[QueueGroup]) -> tuple[Problem, ...]:
+    """The overrides in the classes of queue groups that a pool does not call.
+
+    Args:
+        groups: queue groups without `import_problems`.
+
+    Returns:
+        A warning for each, once, however many groups have the class.
+    """
+    found: dict[Problem, None] = {}
+    for group in groups:
+        queue = dict(settings.RQ_QUEUES[group.queues[0]])
+        queue_class = get_queue_class(queue, group.options.queue_class)
+        found.update(dict.fromkeys(override_problems(worker_class_of(group), queue_class)))
+    return tuple(found)
+
+
 def _require(found: object, base: type) -> None:
     if not (isinstance(found, type) and issubclass(found, base)):
         raise TypeError(f"{found!r} is not a subclass of {base.__module__}.{base.__qualname__}")
@@ -118,7 +139,26 @@ def why_unusable(worker_class: object) -> str | None:
         return f"{worker_class!r} is not an RQ worker class."
     if issubclass(worker_class, SpawnWorker):
         return "SpawnWorker starts a new interpreter for every job, which shares no memory."
+    if issubclass(worker_class, HerokuWorker) and not hasattr(signal, "SIGRTMIN"):
+        return "HerokuWorker tells its jobs of a stop by SIGRTMIN, which this system does not have."
     return None
+
+
+def clean_up_seconds(group: QueueGroup, rules: StopRules) -> float | None:
+    """The seconds that a group's jobs have left when their worker is asked to stop immediately.
+
+    Args:
+        group: the queue group. RQ's `HerokuWorker` raises its exception after a while.
+        rules: how the pool stops.
+
+    Returns:
+        The seconds; None: a job is not told, and ended at once.
+    """
+    worker_class = worker_class_of(group)
+    if not issubclass(worker_class, HerokuWorker):
+        return rules.term_child
+    clean_up = rules.term_child or float(str(declared.TERM_TIMEOUT.default))
+    return float(worker_class.imminent_shutdown_delay) + clean_up
 
 
 def worker_class_of(group: QueueGroup) -> type[Any]:
@@ -157,7 +197,8 @@ def make_worker(
         job_class=options.job_class,
         queue_class=options.queue_class,
     )
-    return worker_class(
+    return construct(
+        worker_class,
         queues,
         name=name,
         connection=redis,

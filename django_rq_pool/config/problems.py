@@ -42,6 +42,8 @@ class Kind(str, Enum):
     """The counts have environments, but not the one that ``DJANGO_ENV`` names."""
     DYNO = "W003"
     """On a Heroku dyno without ``TERM_CHILD``, a restart interrupts running jobs."""
+    OVERRIDE = "W004"
+    """A worker or queue class overrides a method that the pool does not call."""
     MISSPELT = "W010"
     """A setting or an environment variable looks like one of the pool's, and is none."""
     SYNCHRONOUS = "W011"

@@ -7,14 +7,14 @@ of the project may).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from django.conf import settings
 from django_rq.connection_utils import filter_connection_params
 
 from ..system import signals
 from . import declared, loaders
-from .classes import import_problems
+from .classes import clean_up_seconds, import_problems, override_warnings
 from .groups import Counts, parse_counts
 from .problems import CountsError, Kind, Problem
 from .spelling import misspelt
@@ -110,10 +110,11 @@ def configure(
                 "Use printable characters without ']'.",
             )
         )
+    rules = StopRules(term, term_child)
     warnings = [_if_empty(problem, allow_empty) for problem in loaded.warnings]
     problems += (each for each in warnings if each.kind is Kind.NO_COUNTS)
     warnings = [each for each in warnings if each.kind is not Kind.NO_COUNTS]
-    warnings += (*_synchronous(loaded), *misspelt(), *_dyno_warnings(term))
+    warnings += (*_synchronous(loaded), *misspelt(), *_dyno_warnings(rules, loaded))
     if problems:
         raise CountsError(*problems, *warnings) from cause
     return Configuration(
@@ -123,7 +124,7 @@ def configure(
         requires_environment,
         loaded,
         tuple(warnings),
-        StopRules(term, term_child),
+        rules,
         tuple(declared.PRELOAD.value()),
         tracks_imports=declared.LEARN_PRELOAD.value(),
         immortal=declared.IMMORTAL.value(),
@@ -180,7 +181,7 @@ def load(
     ]
     if problems:
         raise CountsError(*problems)
-    return counts
+    return replace(counts, warnings=(*counts.warnings, *override_warnings(counts.groups)))
 
 
 def find_environment(asked: str | None) -> str | None:
@@ -251,9 +252,11 @@ def _synchronous(counts: Counts) -> Iterator[Problem]:
             )
 
 
-def _dyno_warnings(term: TermPolicy) -> Iterator[Problem]:
-    cuts_short = term is TermPolicy.IMMEDIATE and not declared.TERM_CHILD.value()
-    if declared.DYNO.value() and cuts_short:
+def _dyno_warnings(rules: StopRules, counts: Counts) -> Iterator[Problem]:
+    if not declared.DYNO.value() or rules.term is not TermPolicy.IMMEDIATE:
+        return
+    cuts_short = any(clean_up_seconds(group, rules) is None for group in counts.groups)
+    if cuts_short or (not counts.groups and rules.term_child is None):
         yield Problem(
             Kind.DYNO,
             "TERM_CHILD: it is not set. When Heroku restarts this dyno, running jobs end at once.",

@@ -67,6 +67,7 @@ class Transactions:
         replicas: how many replicas must have a step before it counts; 0: none is waited for.
 
     Attributes:
+        begun: the execution that this process has begun last, as RQ's set names it.
         settled: the execution that this process has settled last, as RQ's set names it.
     """
 
@@ -78,7 +79,7 @@ class Transactions:
         self._begin = redis.register_script(BEGIN)
         self._settle = redis.register_script(SETTLE)
         self._token = secrets.token_hex(4)
-        self.settled = ""
+        self.begun = self.settled = ""
 
     def rehearse(self, job: Job, queue: Queue) -> None:
         """Sends the steps of a job that nobody holds. The server has their scripts then, or says
@@ -106,6 +107,7 @@ class Transactions:
         keys = [self._held.begun_key, self._held.in_flight_key(hand.queue.key)]
         arguments = [hand.job.id, hand.execution.composite_key, hand.queue.key]
         self._carry_out(self._begin, keys, [*arguments, *_counted(commands)])
+        self.begun = hand.execution.composite_key
 
     def settle(
         self, hand: InHand, commands: Iterable[Command], outcome: JobStatus | None = None

@@ -21,6 +21,7 @@ from setproctitle import setproctitle
 from .. import hooks, log
 from ..autoscaling.process import run_autoscaling
 from ..config import redis_clients
+from ..config.classes import clean_up_seconds
 from ..config.problems import Kind
 from ..config.settings import Configuration
 from ..config.stop_policy import STOP_SIGNALS, TIMER_SIGNALS
@@ -189,7 +190,8 @@ def _manager(
         reopen_logs=logfiles.reopen,
         release_inherited=release_inherited,
     )
-    grace = IMMEDIATE_STOP_GRACE + (stop_rules.term_child or 0.0)
+    clean_up = [clean_up_seconds(group, stop_rules) for group in configuration.counts.groups]
+    grace = IMMEDIATE_STOP_GRACE + max((seconds or 0.0 for seconds in clean_up), default=0.0)
     manager_options = ManagerOptions(
         name=name,
         stop_rules=stop_rules,

@@ -165,6 +165,24 @@ def signal_process_group(pid: int, signum: int) -> None:
         os.killpg(pid, signum)
 
 
+def signal_child_and_group(pid: int, signum: int) -> None:
+    """Sends a signal to a child that shall lead a process group, and to the others in that group,
+    to each of them once. The child may have been forked just now, or have left its group.
+
+    Args:
+        pid: the child.
+        signum: the signal.
+    """
+    lead_process_group(pid)
+    try:
+        leads = os.getpgid(pid) == pid
+    except ProcessLookupError:  # some systems say so of one that has not been reaped
+        leads = False
+    signal_process_group(pid, signum)
+    if not leads:
+        send(pid, signum)
+
+
 def pause(seconds: float) -> None:
     """Waits, in a process that has nothing else to handle: a work horse or a recovery process.
 

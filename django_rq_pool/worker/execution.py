@@ -12,7 +12,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -49,6 +49,10 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
 
     crashed = ""
     """Why the worker leaves, if something went wrong in it: a sentence, or a traceback."""
+
+    warn_horse: Callable[[], float | None]
+    """Tells the job that it is about to be ended; `bases` has it. Returns the seconds that it has
+    left, or None: it is ended now."""
 
     @contextlib.contextmanager
     def noting_crashes(self) -> Iterator[None]:
@@ -189,19 +193,18 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         processes.lead_process_group(self.horse_pid)
         self._link.slot.horse(self.horse_pid)
 
-    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        """RQ kills the process group that the horse is in, which is its worker's just after the
-        fork. Here it is the group that the horse leads."""
+    def signal_horse(self, sig: signal.Signals) -> None:
+        """Sends the horse and its process group a signal, to each process once."""
         if self.horse_pid:
-            processes.signal_process_group(self.horse_pid, sig)
-            processes.send(self.horse_pid, sig)
+            processes.signal_child_and_group(self.horse_pid, sig)
 
-    def wait_for_horse(self) -> tuple[int | None, int | None, Any]:
-        """RQ blocks in wait4, where it handles no signal and does not notice that the manager is
-        gone. For heartbeats it is interrupted by an alarm whose handler raises an exception
-        wherever the worker is; here the same exception is raised in time before that."""
+    def await_horse(self) -> tuple[int | None, int | None, Any]:
+        """Waits for the horse, as RQ's `wait_for_horse` does. That is interrupted for heartbeats by
+        an alarm whose handler raises an exception wherever the worker is; here the same exception
+        is raised in time before that, and once when the worker is asked to stop, so that Redis
+        hears of it."""
         if not self.horse_pid:
-            return super().wait_for_horse()
+            return None, None, None
         heartbeat_at = time.monotonic() + 0.9 * self.job_monitoring_interval
         while True:
             try:
@@ -213,11 +216,12 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
                 return pid, self._note_end(status), usage
             if self._link.end_job or (self._link.immediately and self._kill_horse_at is None):
                 self._kill_horse_at = self._end_horse()
+            is_told = self.tell_of_stop() and not self._link.immediately
             now = time.monotonic()
             if self._kill_horse_at is not None and now >= self._kill_horse_at:
                 self.kill_horse()
                 self._kill_horse_at = float("inf")
-            if now >= heartbeat_at:
+            if is_told or now >= heartbeat_at:
                 self._set_start_by_monotonic_clock()
                 raise HorseMonitorTimeoutException
             self.sweep()
@@ -251,11 +255,8 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         asked = "to stop immediately" if self._link.immediately else "by USR1 to end the job"
         self._cut_short = f"Worker {self.name} was asked {asked}."
         self._is_asked_to_end, self._link.end_job = True, False
-        grace = self._link.stop_rules.term_child
-        if grace is None:
-            return 0.0
-        os.kill(self.horse_pid, signal.SIGTERM)
-        return time.monotonic() + grace
+        grace = self.warn_horse()
+        return 0.0 if grace is None else time.monotonic() + grace
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         """RQ asks for the status of a job whose horse failed, and leaves when Redis cannot say."""

@@ -6,6 +6,7 @@ what RQ does instead and why that will not do. A job that this worker does not h
 
 from __future__ import annotations
 
+import inspect
 import os
 import signal
 import sys
@@ -42,12 +43,16 @@ class HorseMixin(SettlingMixin):
     """Whether the job was not begun, because this worker does not hold it."""
     _is_in_function = False
     """Whether the job's own function runs, which `TermException` may end."""
+    _to_end_by: Callable[[FrameType | None], object] | None = None
+    """What a signal that has come before it is to be answered with, when it begins."""
 
     def main_work_horse(self, job: Job, queue: Queue) -> None:
         """A work horse that notes itself on the scoreboard is waited for. If its worker died before
         that, nobody knows of it and its job is given to another worker: it must not begin."""
         worker_pid = self.pid
         self._link.become_horse()
+        if self._link.stop_rules.term_child is not None:
+            self._link.handlers.install([signal.SIGTERM], self._raise_in_job)
         if os.getppid() != worker_pid:
             os._exit(1)
         self._release_redis()
@@ -61,20 +66,35 @@ class HorseMixin(SettlingMixin):
         for client in (self.connection, *(queue.connection for queue in self.queues)):
             redis_clients.release_inherited(client)
 
-    def setup_work_horse_signals(self) -> None:
-        """RQ lets TERM kill a work horse, so that a signal to a whole process group or container
-        fails jobs without their worker. `ManagerLink.become_horse` has set the signals."""
-        if self._link.stop_rules.term_child is not None:
-            self._link.handlers.install([signal.SIGTERM], self._raise_in_job)
-
     def _raise_in_job(self, signum: int, frame: FrameType | None) -> None:
-        """Tells the job that its worker was asked to stop immediately, under TERM_CHILD. Before and
-        after the job's own function there is nothing to end: settling is finished."""
+        """Tells the job that its worker was asked to stop immediately, under TERM_CHILD."""
+        self.end_function_by(self._raise_term, signum, frame)
+
+    def _raise_term(self, signum: int, frame: FrameType | None) -> None:
+        # Once: its clean-up is not interrupted.
+        self._link.handlers.install([signal.SIGTERM], do_nothing)
+        self.note_shutdown()
+        raise TermException(self._cut_short)
+
+    def note_shutdown(self) -> None:
+        """Notes that the job is cut short by a stop, and does not end by itself."""
+        self._cut_short = f"Worker {self.name} was asked to stop immediately."
+
+    def end_function_by(
+        self, handler: Callable[[int, FrameType | None], object], signum: int, frame: Any
+    ) -> None:
+        """Handles a signal that ends the job's own function. Before that has begun, it is handled
+        when it begins. After it there is nothing to end: settling is finished.
+
+        Args:
+            handler: raises an exception, now or later.
+            signum: the signal.
+            frame: where it arrived.
+        """
         if self._is_in_function:
-            # Once: its clean-up is not interrupted.
-            self._link.handlers.install([signal.SIGTERM], do_nothing)
-            self._cut_short = f"Worker {self.name} was asked to stop immediately."
-            raise TermException(self._cut_short)
+            handler(signum, frame)
+        else:
+            self._to_end_by = partial(handler, signum)
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """RQ's work horse leaves by ``os._exit``, so that text which a job prints into a file or a
@@ -111,15 +131,20 @@ class HorseMixin(SettlingMixin):
 
     def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:
         """Does what RQ does, if the job is in this worker's in-flight list (instead of RQ's
-        intermediate queue), which it leaves in the transaction that makes it a started job."""
+        intermediate queue), which it leaves in the transaction that makes it a started job. A
+        project's override that leaves out that transaction does not keep the job from beginning."""
         prepare = partial(super().prepare_job_execution, job, False)
         with self._steps.beginning(self._hand):
             self._write(job, prepare)
+        if self._transactions.begun != self._hand.execution.composite_key:
+            self._transactions.begin(self._hand, [])
         self._is_begun = True
 
     def _perform(self, perform: Callable[[], Any]) -> Any:
         self._is_in_function = True
         try:
+            if self._to_end_by is not None:
+                self._to_end_by(inspect.currentframe())
             return perform()
         finally:
             self._is_in_function = False

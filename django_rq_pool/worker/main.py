@@ -7,19 +7,19 @@ from __future__ import annotations
 
 import logging
 import traceback
-from typing import Any
 
 from redis.exceptions import NoPermissionError
-from rq.worker import BaseWorker, DequeueStrategy
+from rq.worker import DequeueStrategy
 from setproctitle import setproctitle
 
 from .. import hooks, log
 from ..config import redis_clients
-from ..config.classes import make_worker, why_unusable, worker_class_of
+from ..config.classes import make_worker, worker_class_of
 from ..config.redis_clients import UNREACHABLE
 from ..errors import ExitStatus
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
+from .bases import pooled
 from .execution import FORBIDDEN
 from .manager_link import ManagerLink
 from .pooled_worker import PooledWorker
@@ -96,15 +96,3 @@ def _work(worker: PooledWorker, assignment: Assignment) -> int:
     entitled = assignment.burst or options.max_jobs or options.max_idle_time
     left_well = worker.asked_to_stop or (entitled and not worker.crashed)
     return ExitStatus.ENDED if left_well else ExitStatus.FAILED
-
-
-def pooled(worker_class: type[BaseWorker]) -> type[Any]:
-    """The project's worker class with the pool's behaviour on top.
-
-    Raises:
-        TypeError: the class cannot work in a pool; the text says why.
-    """
-    reason = why_unusable(worker_class)
-    if reason is not None:
-        raise TypeError(reason)
-    return type(f"Pooled{worker_class.__name__}", (PooledWorker, worker_class), {})

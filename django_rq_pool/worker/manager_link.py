@@ -37,6 +37,7 @@ class ManagerLink:
         immediately: it was asked to stop now. A running job is ended.
         end_job: the running job shall be ended and the worker go on (USR1).
         paused: no new job shall be taken (USR2) until CONT.
+        stop_signal: by which it was asked to stop; QUIT when the manager is gone.
         handlers: what handles signals while a job runs. The processes of the job have none of it.
     """
 
@@ -49,6 +50,7 @@ class ManagerLink:
         self.immediately = False
         self.end_job = False
         self.paused = False
+        self.stop_signal = signal.SIGQUIT
         self._pause(assignment.paused)
         self._redis_lost = False
         self._is_denied = False
@@ -85,6 +87,7 @@ class ManagerLink:
                 self.assignment.reopen_logs()
             else:
                 self.stopping = True
+                self.stop_signal = signum
                 if self._is_immediate(signum):
                     self.immediately = True
 

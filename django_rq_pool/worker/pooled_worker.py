@@ -1,4 +1,4 @@
-"""Pooled worker: the project's RQ worker class with the pool's behaviour on top.
+"""Pooled worker: what the pool puts over the project's RQ worker class.
 
 Rule of the room: it knows RQ's insides, as `registration` and `execution` do; each override says
 what RQ does instead and why that will not do. Here no job is in hand yet.
@@ -49,14 +49,10 @@ class PooledWorker(ExecutionMixin):
         else:
             super().handle_payload(message)
 
-    def unsubscribe(self) -> None:
-        """RQ ends its subscription thread and waits for it, up to a second. Here it just goes with
-        the process, which is about to end."""
-
-    def check_for_suspension(self, burst: bool) -> None:
-        """RQ calls this first in each turn of its loop, without a job in hand: the place to stop,
-        to tell Redis that the worker lives, and to look for others that do not. RQ sleeps while it
-        is suspended, and would notice neither a stop nor that Redis is away."""
+    def wait_until_allowed(self, burst: bool) -> None:
+        """Stands for RQ's `check_for_suspension`, which comes first in each turn of its loop,
+        without a job in hand: the place to stop, to tell Redis that the worker lives, and to look
+        for others that do not."""
         shown = False
         while True:
             self._stop_if_asked()
@@ -91,11 +87,15 @@ class PooledWorker(ExecutionMixin):
         self._link.handle_signals()
         self._link.end_job = False  # there is none
         if self._link.stopping:
+            self.tell_of_stop()
             raise StopRequested
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether it leaves because it was asked to, or because the manager is gone."""
+        """Whether it has to leave because it was asked to, or because the manager is gone. A
+        project's override that waits may ask."""
+        if not self.is_horse:
+            self._link.wait([], 0.0)
         return self._link.stopping
 
     def run_maintenance_tasks(self) -> None:
@@ -115,11 +115,21 @@ class PooledWorker(ExecutionMixin):
     ) -> tuple[Job, Queue] | None:
         """Notes errors: RQ logs them and leaves as if its work were done."""
         with self.noting_crashes():
-            return self._take(timeout, max_idle_time)
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
 
-    def _take(self, timeout: int | None, max_idle_time: int | None) -> tuple[Job, Queue] | None:
-        """Takes a job. RQ pops with BLPOP, which loses the job if the worker dies then; it blocks
-        where no signal is handled, and backs off up to a minute when Redis is away."""
+    def take_job(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Takes a job.
+
+        Args:
+            timeout: seconds of one wait at most, after which it looks around and waits again; None:
+                it does not wait.
+            max_idle_time: seconds after which it gives up; None: never.
+
+        Returns:
+            The job and its queue, or None.
+        """
         idle_until = None if max_idle_time is None else time.monotonic() + max_idle_time
         self.procline("Listening on " + ",".join(self.queue_names()))
         is_checked = True  # RQ has just done so

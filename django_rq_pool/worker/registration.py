@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from rq import Worker, worker_registration
 from rq.exceptions import StopRequested
 from rq.utils import now as utc_now
+from rq.utils import utcformat
 from rq.worker import BaseWorker, WorkerStatus
 
 from ..config import declared
@@ -113,7 +114,10 @@ class RegistrationMixin(Base):
         """Leaves the pool as well."""
         super().register_death()
         self._fetcher.close()
-        members.leave(self.connection, self._settler.member)
+        with self.connection.pipeline() as pipeline:
+            members.leave(self.connection, self._settler.member, pipeline)
+            self._write_stop_date(pipeline)
+            pipeline.execute()
         self._link.slot.leave()
 
     def _register_again(self) -> None:
@@ -128,6 +132,33 @@ class RegistrationMixin(Base):
         members.join(self.connection, self._settler.member)
         self._state = WorkerStatus.STARTED
 
+    # A stop
+
+    def tell_of_stop(self) -> bool:
+        """Has the project's class hear of a stop, once, as RQ has it: but here, where it can wait
+        for nothing and lose nothing, and not in the signal's handler.
+
+        Returns:
+            Whether the worker was asked to stop since the last call.
+        """
+        if not self._link.stopping or self._shutdown_requested_date is not None:
+            return False
+        self._shutdown_requested_date = utc_now()
+        try:
+            self.request_stop(self._link.stop_signal, None)
+        except StopRequested:
+            pass  # that is RQ's way to stop; this worker is about to
+        except (Exception, SystemExit):
+            self.log.exception("Worker %s: its class failed when asked to stop", self.name)
+        return True
+
+    def _write_stop_date(self, pipeline: Any) -> None:
+        """Shows when the worker was asked to stop, with what it sends anyway: RQ writes it in the
+        signal's handler, and raises from there when Redis is away."""
+        if self._shutdown_requested_date is not None:
+            date = utcformat(self._shutdown_requested_date)
+            pipeline.hset(self.key, "shutdown_requested_date", date)
+
     # Signs of life
 
     def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
@@ -136,6 +167,7 @@ class RegistrationMixin(Base):
         and they are sent by the clock. And a worker that Redis has forgotten registers again."""
         if pipeline is not None:
             super().heartbeat(timeout, pipeline)
+            self._write_stop_date(pipeline)
             return
         if timeout is None and time.monotonic() < self._heartbeat_due:
             return

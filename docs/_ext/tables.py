@@ -20,6 +20,7 @@ from types import ModuleType
 import django_rq_pool
 from django_rq_pool import errors, hooks
 from django_rq_pool.config import declared, options, problems
+from django_rq_pool.config import overrides as config_overrides
 from django_rq_pool.config.stop_policy import WORKER_SIGNALS, StopRules, TermPolicy
 from django_rq_pool.management.commands.rqpool import Command
 from django_rq_pool.planning import phases
@@ -270,6 +271,30 @@ def system_checks() -> list[Table]:
     return [Table(("Check", "What is wrong"), rows)]
 
 
+def overrides() -> list[Table]:
+    """Every method of RQ's classes in whose place the pool does something else."""
+    heading = ("Method", "Is an override called?", "What the pool does", "What to do instead")
+    return [
+        Table(
+            heading,
+            tuple(
+                (
+                    _literal(name),
+                    _capital(each.called.value),
+                    f"It {_plain(each.pool)}.",
+                    _plain(each.instead),
+                )
+                for name, each in methods.items()
+            ),
+            title,
+        )
+        for title, methods in (
+            ("Of a worker class", config_overrides.WORKER_METHODS),
+            ("Of a queue class", config_overrides.QUEUE_METHODS),
+        )
+    ]
+
+
 def redis_keys() -> list[Table]:
     """Every key that the pool itself has in Redis, from the constants that end in ``_KEY``.
 
@@ -334,6 +359,7 @@ TABLES: dict[str, Callable[[], Iterable[Table]]] = {
     "rqpool-group-options": group_options,
     "rqpool-signals": signals,
     "rqpool-checks": system_checks,
+    "rqpool-overrides": overrides,
     "rqpool-keys": redis_keys,
     "rqpool-hooks": all_hooks,
     "rqpool-exit-statuses": exit_statuses,

@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 from django.test import override_settings
+from rq import Queue
 
 import django_rq_pool
 from django_rq_pool import hooks, log
 from django_rq_pool.config import settings
 from django_rq_pool.config.options import OPTION_NAMES
+from django_rq_pool.config.overrides import QUEUE_METHODS, WORKER_METHODS, override_problems
 from django_rq_pool.config.problems import Kind
 from django_rq_pool.errors import ExitStatus
 from django_rq_pool.management.commands import rqpool
@@ -53,6 +55,7 @@ def parser():
         ("rqpool-options", [s for a in parser()._actions for s in a.option_strings if a.help]),
         ("rqpool-group-options", [*OPTION_NAMES, "max_total"]),
         ("rqpool-checks", [f"django_rq_pool.{kind.value}" for kind in Kind]),
+        ("rqpool-overrides", [*WORKER_METHODS, *QUEUE_METHODS]),
         ("rqpool-hooks", [n for n, h in vars(hooks).items() if isinstance(h, hooks.Hooks)]),
         ("rqpool-exit-statuses", [str(int(status)) for status in ExitStatus]),
         ("rqpool-signals", [f"``{name_of(signum)}``" for signum in MANAGER_SIGNALS]),
@@ -252,6 +255,17 @@ def test_the_hooks_of_the_example_connect_each_worker(monkeypatch, own_hooks):
             hook(types.SimpleNamespace(name="shop.web1.high.1"))
     assert begun == [("https://sentry", "shop.web1.high.1")]
     stock.client.close()
+
+
+def test_the_worker_class_of_the_example_overrides_nothing_in_vain(monkeypatch):
+    activated: list[str] = []
+    tenants = types.ModuleType("shop.tenants")
+    tenants.activate = activated.append
+    monkeypatch.setitem(sys.modules, "shop.tenants", tenants)
+    given: dict[str, object] = {"__name__": "shop.workers"}
+    exec(example("worker-class"), given)  # noqa: S102
+    assert list(override_problems(given["TenantWorker"], Queue)) == []
+    assert not activated
 
 
 def test_a_project_may_leave_connecting_to_its_jobs(own_hooks):
