@@ -42,7 +42,7 @@ def shortened(text: str, length: int) -> str:
     return f"{text[: length // 2]}{gap}{text[-length // 2 :]}"
 
 
-def in_a_line(error: Exception) -> str:
+def in_a_line(error: BaseException) -> str:
     """The message of an exception in one line, or its class name if it has no message.
 
     Args:

@@ -16,6 +16,7 @@ from typing import Any
 from redis import Redis
 from redis.client import Pipeline, PubSub
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError, WatchError
+from redis.sentinel import SentinelConnectionPool
 
 from .redis_errors import UNREACHABLE, forbidden, refused
 
@@ -148,6 +149,10 @@ class PoolRedis(_Exchanges):
 
     pipeline_class: Callable[..., PoolPipeline] = PoolPipeline
 
+    def __repr__(self) -> str:
+        """The address, for messages: redis-py puts the ``repr`` of a Sentinel's client in one."""
+        return address(self.connection_pool)
+
     def pipeline(self, transaction: bool = True, shard_hint: Any = None) -> PoolPipeline:
         """A new pipeline of `pipeline_class`."""
         return self.pipeline_class(
@@ -167,6 +172,21 @@ class PoolRedis(_Exchanges):
         """Sends a command and returns its answer."""
         with translated(self.connection_pool):
             return super().execute_command(*args, **options)
+
+
+def address(pool: Any) -> str:
+    """Where the connections of a pool lead to, for messages: ``localhost:6379/0``.
+
+    Args:
+        pool: a connection pool of redis-py's, or one like it.
+    """
+    options = pool.connection_kwargs
+    server = options.get("path") or f"{options.get('host')}:{options.get('port')}"
+    if isinstance(pool, SentinelConnectionPool):
+        asked = ", ".join(map(repr, pool.sentinel_manager.sentinels))
+        server = f"master {pool.service_name!r} of the Sentinels {asked}, database "
+        return f"{server}{options.get('db') or 0}"
+    return f"{server}/{options.get('db') or 0}"
 
 
 @contextlib.contextmanager

@@ -9,8 +9,11 @@ catches `UNAVAILABLE`; one that never could says so and leaves.
 from __future__ import annotations
 
 import re
+import ssl
+from enum import Enum
 
 from redis.exceptions import (
+    AuthenticationError,
     ClusterDownError,
     ConnectionError,
     MasterDownError,
@@ -21,6 +24,8 @@ from redis.exceptions import (
     TimeoutError,
     TryAgainError,
 )
+
+from ..text import in_a_line
 
 UNREACHABLE = (ConnectionError, TimeoutError)
 """The exceptions for a server that cannot be reached, or that refuses to write for now."""
@@ -70,6 +75,58 @@ _FORBIDDEN = re.compile(
     r"ACL failure in script: )(.*?)(?: script: .*)?",
     re.DOTALL,
 )
+
+
+_LOGIN_CODES = ("NOAUTH", "WRONGPASS", "DENIED")
+"""Codes of replies to a client without a password, with a wrong one, or from another host."""
+
+_NO_DATABASE = ("DB index is out of range", "invalid DB index")
+"""What servers reply to a ``SELECT`` of a database that they do not have."""
+
+
+class Trouble(str, Enum):
+    """Why a worker cannot use Redis. The value begins the sentence that the log has."""
+
+    UNREACHABLE = "Redis cannot be reached"
+    LOGIN = "Redis refuses the user or the password"
+    TLS = "no TLS connection to Redis can be made"
+    DATABASE = "Redis has no such database"
+    WRITES = "Redis refuses to write for now"
+    FORBIDDEN = "Redis forbids this user a command"
+
+
+def trouble(error: BaseException) -> Trouble:
+    """Which trouble an error of a client says that there is.
+
+    Args:
+        error: what a command, or the connection for it, has raised.
+    """
+    if isinstance(error, NoPermissionError):
+        return Trouble.FORBIDDEN
+    if isinstance(error, AuthenticationError) or str(error).startswith(_LOGIN_CODES):
+        return Trouble.LOGIN
+    if str(error).startswith(_NO_DATABASE):
+        return Trouble.DATABASE
+    if isinstance(error, Refused):
+        return Trouble.WRITES
+    # A server without TLS does not answer a handshake: redis-py tells that as any other timeout.
+    below = error.__cause__ or error.__context__
+    if isinstance(below, ssl.SSLError) or "handshake operation timed out" in str(below):
+        return Trouble.TLS
+    return Trouble.UNREACHABLE
+
+
+def told(error: BaseException) -> str:
+    """What the log says of an error on which a worker waits: which trouble it is, and the words of
+    the server or the driver.
+
+    Args:
+        error: what a command, or the connection for it, has raised.
+    """
+    kind = trouble(error)
+    reset = kind is Trouble.UNREACHABLE and isinstance(error.__context__, ConnectionResetError)
+    hint = " A server that expects TLS answers so too." if reset else ""
+    return f"{kind.value}, workers keep trying: {in_a_line(error)}{hint}"
 
 
 class Refused(ConnectionError):

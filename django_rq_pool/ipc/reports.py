@@ -32,8 +32,8 @@ class Event(str, Enum):
     BOOT_FAILED = "boot failed"
     """The worker leaves before it was ready; the text is the traceback."""
     REDIS_LOST = "redis lost"
-    """The worker cannot reach Redis, or Redis refuses to write. It keeps trying; the text is the
-    error."""
+    """The worker cannot reach Redis, or Redis refuses it, its password or what it writes. It keeps
+    trying; the text is the sentence for the log."""
     REDIS_BACK = "redis back"
     """Redis accepts writes of the worker again."""
     IMPORTED = "imported"

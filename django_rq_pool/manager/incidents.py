@@ -17,10 +17,11 @@ logger = logging.getLogger("django_rq_pool")
 
 
 class Incident(Enum):
-    """What can be wrong with a queue group; the value is what the log says."""
+    """What can be wrong with a queue group; the value is what the log says before the cause."""
 
-    BOOT = "workers fail to boot"
-    REDIS = "Redis cannot be reached, workers keep trying"
+    BOOT = "workers fail to boot: "
+    REDIS = ""
+    """The workers say themselves how Redis is in trouble."""
 
 
 _OVER = {Incident.BOOT: "workers boot again", Incident.REDIS: "Redis is back"}
@@ -46,7 +47,7 @@ class Incidents:
     def of(self, group: str) -> list[str]:
         """The incidents of a queue group that last, a line for each."""
         return [
-            f"{incident.value}: {cause}"
+            f"{incident.value}{cause}"
             for (affected, incident), cause in self._causes.items()
             if affected == group
         ]
@@ -79,9 +80,9 @@ class Incidents:
         self._causes[group, incident] = cause
         if _kind(cause) not in told:
             told.add(_kind(cause))
-            logger.error("group %s: %s: %s", group, incident.value, text.strip())
+            logger.error("group %s: %s%s", group, incident.value, text.strip())
         elif incident is Incident.BOOT:
-            logger.error("group %s: %s: again %s", group, incident.value, cause)
+            logger.error("group %s: %sagain %s", group, incident.value, cause)
 
     def end(self, group: str, incident: Incident) -> None:
         """Logs that an incident is over, if it has been logged."""

@@ -16,6 +16,7 @@ from .. import hooks, log
 from ..config import redis_clients
 from ..config.classes import make_worker, worker_class_of
 from ..config.redis_clients import UNREACHABLE
+from ..config.redis_errors import Trouble, trouble
 from ..errors import ExitStatus
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
@@ -58,14 +59,20 @@ def run_worker(assignment: Assignment) -> int:
         if worker is None:
             assignment.slot.leave()  # it has not begun to register
         return ExitStatus.ENDED
-    except NoPermissionError as error:  # it has never been ready
-        assignment.reports.send(Event.BOOT_FAILED, FORBIDDEN % error)
-        return ExitStatus.FAILED
-    except BaseException:  # a project's class may raise anything, SystemExit included
+    except BaseException as error:  # a project's class may raise anything, SystemExit included
         if link.ready:
             raise
-        assignment.reports.send(Event.BOOT_FAILED, traceback.format_exc())
+        assignment.reports.send(Event.BOOT_FAILED, _why_not_ready(error))
         return ExitStatus.FAILED
+
+
+def _why_not_ready(error: BaseException) -> str:
+    """A sentence for what a server refuses; the traceback of anything else."""
+    if isinstance(error, NoPermissionError):
+        return FORBIDDEN % error
+    if trouble(error) is Trouble.DATABASE:
+        return f"{Trouble.DATABASE.value}: {error}. Look at DB, or the URL, in RQ_QUEUES."
+    return "".join(traceback.format_exception(error))
 
 
 def _prepare(assignment: Assignment, link: ManagerLink) -> PooledWorker:

@@ -13,6 +13,7 @@ import signal
 from redis.exceptions import NoPermissionError, RedisError
 
 from ..config.redis_clients import REDIS_RETRY, UNAVAILABLE, UNREACHABLE, Probe, probe
+from ..config.redis_errors import Trouble, told, trouble
 from ..config.stop_policy import INFO, TIMER_SIGNALS, WORKER_SIGNALS, TermPolicy
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
@@ -52,7 +53,7 @@ class ManagerLink:
         self.paused = False
         self.stop_signal = signal.SIGQUIT
         self._pause(assignment.paused)
-        self._redis_lost = False
+        self._trouble: Trouble | None = None
         self._is_denied = False
         self._probe: Probe | None = None
         self._inbox = signals.SignalInbox(WORKER_SIGNALS, _WITHOUT_EFFECT)
@@ -149,8 +150,8 @@ class ManagerLink:
         while True:
             try:
                 self._probe.check()
-            except self.unavailable as trouble:
-                self._report_lost(trouble)
+            except self.unavailable as raised:
+                self._report_lost(raised)
                 if self.stopping:
                     return False
                 self.wait([], REDIS_RETRY)
@@ -160,13 +161,14 @@ class ManagerLink:
                 return True
 
     def _report_lost(self, error: BaseException) -> None:
-        if not self._redis_lost:
-            self._redis_lost = True
-            self.assignment.reports.send(Event.REDIS_LOST, str(error))
+        found = trouble(error)
+        if found is not self._trouble:
+            self._trouble = found
+            self.assignment.reports.send(Event.REDIS_LOST, told(error))
 
     def _report_back(self) -> None:
-        if self._redis_lost:
-            self._redis_lost = False
+        if self._trouble is not None:
+            self._trouble = None
             self.assignment.reports.send(Event.REDIS_BACK)
 
     def become_scheduler(self) -> signals.SignalInbox:

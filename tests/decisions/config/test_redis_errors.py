@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ssl
+
 import pytest
 from redis.exceptions import (
+    AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
@@ -19,7 +22,14 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from django_rq_pool.config.redis_errors import Refused, is_unavailable, refused
+from django_rq_pool.config.redis_errors import (
+    Refused,
+    Trouble,
+    is_unavailable,
+    refused,
+    told,
+    trouble,
+)
 
 OOM = "command not allowed when used memory > 'maxmemory'."
 IN_A_SCRIPT = "Error running script (call to f_5f2): @user_script:3: @user_script: 3: -"
@@ -99,3 +109,43 @@ def test_an_error_that_is_not_of_the_server_is_not(error):
 )
 def test_a_refusal_tells_whether_the_server_is_a_replica(words, demoted):
     assert Refused(words).demoted is demoted
+
+
+def because_of(context: BaseException, error: BaseException) -> BaseException:
+    error.__context__ = context
+    return error
+
+
+UNVERIFIED = ssl.SSLCertVerificationError(1, "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify")
+
+TROUBLES = [
+    (ConnectionError("Error 111 connecting to x:1. Connection refused."), Trouble.UNREACHABLE),
+    (TimeoutError("Timeout reading from socket"), Trouble.UNREACHABLE),
+    (AuthenticationError("invalid username-password pair or user is disabled."), Trouble.LOGIN),
+    (AuthenticationError("HELLO must be called with the client already"), Trouble.LOGIN),
+    (ConnectionError("DENIED Redis is running in protected mode"), Trouble.LOGIN),
+    (ResponseError("WRONGPASS invalid username-password pair"), Trouble.LOGIN),
+    (ResponseError("NOAUTH Authentication required."), Trouble.LOGIN),
+    (ResponseError("DB index is out of range"), Trouble.DATABASE),
+    (Refused("OOM command not allowed"), Trouble.WRITES),
+    (NoPermissionError("User x has no permissions to run the 'set' command"), Trouble.FORBIDDEN),
+    (because_of(UNVERIFIED, ConnectionError("Error 1 connecting to x:1.")), Trouble.TLS),
+    (
+        because_of(
+            OSError("_ssl.c:989: The handshake operation timed out"),
+            TimeoutError("Timeout connecting to server"),
+        ),
+        Trouble.TLS,
+    ),
+]
+
+
+@pytest.mark.parametrize(("error", "kind"), TROUBLES, ids=lambda each: str(each)[:40])
+def test_the_log_says_which_trouble_with_a_server_there_is(error, kind):
+    assert trouble(error) is kind
+    assert told(error) == f"{kind.value}, workers keep trying: {error}"
+
+
+def test_a_connection_that_is_reset_at_once_may_lack_tls():
+    error = because_of(ConnectionResetError(104), ConnectionError("Connection reset by peer"))
+    assert told(error).endswith("A server that expects TLS answers so too.")

