@@ -208,7 +208,8 @@ class Pool:
 
     def until(self, pattern: str, times: int = 1) -> str:
         """Waits like `expect`; returns the log up to that match, whatever has followed since."""
-        return self.text()[: self.expect(pattern, times)[times - 1].end()]
+        end = self.expect(pattern, times)[times - 1].end()
+        return self.text()[:end]
 
     def expect_ready(self, workers: int) -> Pool:
         """Waits until so many workers in all have become ready."""

@@ -94,6 +94,9 @@ class GroupOptions:
     """Seconds without a heartbeat, plus 60, after which Redis forgets a worker."""
     dequeue_strategy: str = _option("default", _strategy)
     """The order in which the group's queues are asked for a job: ``default`` is by priority."""
+    boot_timeout: float = _option(30.0, seconds)
+    """Seconds within which a worker must be ready. One that hangs is killed, the log says where it
+    hung, and the pool forks another one later. A worker that waits for Redis has more time."""
     with_scheduler: bool = _option(False, yes_or_no)
     """Whether the group's workers run RQ's scheduler."""
     interrupted: str = _option("fail", _outcome)

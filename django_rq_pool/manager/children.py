@@ -19,10 +19,13 @@ from ..config.groups import QueueGroup
 from ..ipc.assignment import RECOVERED, Assignment, DeadWorker
 from ..ipc.counts_records import GroupStats, WorkerStats
 from ..planning.backoff import QUICK, Backoff
+from ..planning.boots import EndBoot
 from ..planning.plan import Action, KillHorse, Recover, StopRecovery, StopWorker
 from ..planning.recoveries import RecoveryProcess, UnrecoveredWorker
 from ..planning.roster import Orphan, Roster, Stop, WorkerRecord
 from ..system import processes
+from .boot_endings import BootEndings
+from .incidents import Incidents
 from .spawner import Spawner
 
 logger = logging.getLogger("django_rq_pool")
@@ -36,6 +39,7 @@ class Children:
 
     Args:
         spawner: forks them.
+        incidents: what is wrong with the groups.
         burst: a worker that leaves by itself has finished, and is not replaced.
 
     Attributes:
@@ -43,8 +47,9 @@ class Children:
         backoffs: how long each group waits after failures, by its name.
     """
 
-    def __init__(self, spawner: Spawner, *, burst: bool) -> None:
+    def __init__(self, spawner: Spawner, incidents: Incidents, *, burst: bool) -> None:
         self.roster = Roster()
+        self._boot_endings = BootEndings(self.roster, spawner.stack_file, incidents)
         self.backoffs: dict[str, Backoff] = {}
         self._spawner = spawner
         self._burst = burst
@@ -108,7 +113,16 @@ class Children:
             _log_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
             return
         self._assignments[pid] = assignment
-        record = WorkerRecord(pid, group.name, number, assignment.name, now, generation)
+        record = WorkerRecord(
+            pid,
+            group.name,
+            number,
+            assignment.name,
+            now,
+            generation,
+            boot_timeout=group.options.boot_timeout,
+            boot_began=self.roster.clock.seconds,
+        )
         self.roster.add(record)
         logger.info("worker %d of %s forked: %s", pid, group.name, assignment.name)
         hooks.after_spawn.run(record, pid, self.roster)
@@ -123,6 +137,8 @@ class Children:
         """Carries out an action of the plan that is no fork of a worker."""
         if isinstance(action, StopWorker):
             self._ask(action.pid, action.stop)
+        elif isinstance(action, EndBoot):
+            self._boot_endings.act(action)
         elif isinstance(action, Recover):
             self._recover(action.name)
         elif isinstance(action, StopRecovery):
@@ -268,7 +284,9 @@ class Children:
         backoff = self._backoff(record.group)
         if record.ready_at is None:
             backoff = backoff.boot_failed(record.forked_at, now, random.random())
-            _log_delay(record.group, str(death), backoff.not_before - now)
+            reason = "not ready in time" if record.killed else str(death)
+            _log_delay(record.group, reason, backoff.not_before - now)
+            self._boot_endings.log_kept(record)
         elif left or now - record.ready_at >= QUICK:
             backoff = backoff.ended_well()
             if left and self._burst:
@@ -307,6 +325,8 @@ def _cause(record: WorkerRecord, death: processes.Death, *, busy: bool) -> str:
     """How a worker ended, as a sentence for the records of its jobs."""
     if record.stop is Stop.KILL:
         return f"Worker {record.name} was killed by its pool: it did not stop in time."
+    if record.killed:
+        return f"Worker {record.name} was killed by its pool: it was not ready in time."
     if death.signum is not None:
         return f"Worker {record.name} was ended by {death}, which its pool did not send."
     meanwhile = " while it ran a job; perhaps the job ended the process" if busy else ""

@@ -58,8 +58,8 @@ class Manager:
         self._status = parts.status
         self._outgoing = parts.outgoing
         self._takeover = parts.takeover
-        self._children = Children(self._spawner, burst=options.plan.burst)
         self._incidents = Incidents()
+        self._children = Children(self._spawner, self._incidents, burst=options.plan.burst)
         self._counts_watcher = CountsWatcher(
             lambda load: self._spawner.fork_autoscaling(self._targets.counts, load=load),
             goes_on=options.watches_counts,
@@ -148,6 +148,9 @@ class Manager:
             return
         if report.event is Event.READY:
             self._children.mark_ready(record)
+        elif report.event in (Event.REDIS_LOST, Event.REDIS_BACK):
+            awaited = report.event is Event.REDIS_LOST
+            self._children.roster.mark_redis(record.pid, awaited=awaited)
         self._incidents.handle(record.group, report)
 
     def _workers_held(self) -> dict[str, int]:
@@ -166,6 +169,7 @@ class Manager:
         ]
 
     def _plan(self, wanted: Sequence[Wanted]) -> Plan:
+        self._children.roster.clock = self._children.roster.clock.look(processes.monotonic())
         return make_plan(
             self.phase,
             wanted,

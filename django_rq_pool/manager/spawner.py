@@ -17,6 +17,7 @@ from ..ipc.lifeline import Lifeline
 from ..ipc.reports import Reports
 from ..ipc.scoreboard import Scoreboard
 from ..system import processes
+from ..system.stacks import StackFile
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Spawner:
 
     Attributes:
         reports: what the workers report.
+        stack_file: where a forked process shows where it hangs.
         reopen_logs: see above.
     """
 
@@ -63,6 +65,7 @@ class Spawner:
         release_inherited: Callable[[], object],
     ) -> None:
         self.reports = Reports()
+        self.stack_file = StackFile()
         self.reopen_logs = reopen_logs
         self._options = options
         self._entry_points = entry_points
@@ -167,5 +170,6 @@ class Spawner:
 
     def close(self) -> None:
         """Lets workers notice that the manager is gone."""
+        self.stack_file.close()
         self.reports.close()
         self._lifeline.close()

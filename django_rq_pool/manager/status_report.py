@@ -51,7 +51,9 @@ def status_report(
         incidents_of: what is wrong with a group, by name, a line for each.
         now: the manager's monotonic clock, seconds.
     """
+    wanted = list(wanted)
     counts = {want.group: want.workers for want in wanted}
+    generations = {want.group: want.generation for want in wanted}
     members: dict[str, list[WorkerRecord]] = {name: [] for name in counts}
     for record in roster.workers():
         members.setdefault(record.group, []).append(record)
@@ -60,6 +62,9 @@ def status_report(
         ready = sum(record.ready_at is not None and record.stop is None for record in records)
         stopping = sum(record.stop is not None for record in records)
         line = f"  {name}: {counts.get(name, 0)} wanted, {ready} ready, {stopping} stopping"
+        older = roster.older(name, generations.get(name, 0))
+        if older:
+            line += f", {older} from before the reload"
         delay = backoffs.get(name, Backoff()).not_before - now
         if delay > 0:
             line += f", next fork in {delay:.1f} s"
@@ -85,7 +90,7 @@ def _line(record: WorkerRecord, activity: Activity, now: float) -> str:
     if record.stop is not None:
         states.append("stopping")
     elif record.ready_at is None:
-        states.append("starting")
+        states.append(_booting(record))
     if activity.paused:
         states.append("paused")
     if activity.job_id:
@@ -93,6 +98,12 @@ def _line(record: WorkerRecord, activity: Activity, now: float) -> str:
     memory = "" if activity.memory is None else f", {activity.memory / 2**20:.1f} MB"
     state = ", ".join(states) or "idle"
     return f"    {record.pid} {record.name}: {state}, {age(now - record.forked_at)} old{memory}"
+
+
+def _booting(record: WorkerRecord) -> str:
+    if record.awaits_redis:
+        return "starting, waits for Redis"
+    return "starting, not ready in time" if record.overdue else "starting"
 
 
 def age(seconds: float) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from .backoff import QUICK, Backoff
+from .boots import EndBoot, end_boots
 from .phases import STOPS, Phase
 from .roster import Roster, Stop, WorkerRecord
 
@@ -118,7 +119,7 @@ class StopRecovery:
     stop: Stop
 
 
-Action = Fork | StopWorker | KillHorse | Recover | StopRecovery
+Action = Fork | StopWorker | EndBoot | KillHorse | Recover | StopRecovery
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ class _Planner:
             surplus = max(0, len(staying) - want.workers)
             self.stop(staying[:surplus], Stop.GRACEFUL)
             self.stop(leaving, Stop.GRACEFUL)
+            self.end_boots(staying[surplus:])
             self.replace_old(want, staying[surplus:], leaving)
             forks_left -= self.fork(name, want.workers - len(records), records, forks_left)
 
@@ -236,14 +238,25 @@ class _Planner:
             return
         if any(each.ready_at is not None for each in new):
             self.stop(old, Stop.GRACEFUL)
-        elif not new and len(staying) + len(leaving) >= want.workers:
-            # The worker was idle when it was asked, but may have taken a job since. Ask another
-            # one if it has not left in time.
-            room_by = max((each.asked_at for each in leaving), default=-math.inf) + self.grace
-            if self.now < room_by:
-                self.wake_at(room_by)
-            else:
-                self.stop(self.idle(old)[:1] or old, Stop.GRACEFUL)
+        elif new or len(staying) + len(leaving) < want.workers:
+            return
+        elif not leaving:
+            self.stop((self.idle(old) or old)[:1], Stop.GRACEFUL)
+        elif all(each.ready_at is not None for each in leaving):
+            # It was idle when it was asked, but may have taken a job since. An idle one goes too if
+            # it has not left in time. One that was never ready goes in any case: it is killed.
+            room_by = max(each.asked_at for each in leaving) + self.grace
+            if self.now >= room_by:
+                self.stop(self.idle(old)[:1], Stop.GRACEFUL)
+                room_by = self.now + self.grace
+            self.wake_at(room_by)
+
+    def end_boots(self, records: list[WorkerRecord]) -> None:
+        """Ends workers that hang in their boot."""
+        actions, look_again = end_boots(records, self.roster)
+        self.actions += actions
+        if look_again < math.inf:
+            self.wake_at(self.now + look_again)
 
     def idle(self, records: list[WorkerRecord]) -> list[WorkerRecord]:
         return [each for each in records if each.pid not in self.busy]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from .recoveries import RecoveryProcess, UnrecoveredWorker
+from .watch_clock import WatchClock
 
 
 class Stop(IntEnum):
@@ -37,6 +38,11 @@ class WorkerRecord:
         ready_at: when it became ready, or None.
         stop: the hardest stop that it was asked for, or None.
         asked_at: when it was last asked to stop.
+        boot_timeout: within how many seconds it shall be ready.
+        boot_began: when that time began, on the roster's clock.
+        awaits_redis: whether it has said that it waits for Redis.
+        overdue: whether it was not ready in time.
+        killed: whether it was killed for that.
     """
 
     pid: int
@@ -48,6 +54,11 @@ class WorkerRecord:
     ready_at: float | None = None
     stop: Stop | None = None
     asked_at: float = 0.0
+    boot_timeout: float = float("inf")
+    boot_began: float = 0.0
+    awaits_redis: bool = False
+    overdue: bool = False
+    killed: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,7 @@ class Roster:
         recoveries: recovery processes, by pid.
         finished: how many workers of each group have finished in burst mode.
         forked_at: when the latest worker was forked, in monotonic seconds.
+        clock: measures how long workers boot.
     """
 
     def __init__(self) -> None:
@@ -85,6 +97,7 @@ class Roster:
         self.recoveries: dict[int, RecoveryProcess] = {}
         self.finished: Counter[str] = Counter()
         self.forked_at = float("-inf")
+        self.clock = WatchClock()
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -99,6 +112,18 @@ class Roster:
     def counts(self) -> Counter[str]:
         """How many live workers each queue group has, stopping ones included."""
         return Counter(record.group for record in self._workers.values())
+
+    def older(self, group: str, generation: int) -> int:
+        """How many workers of a group have an older generation, and are not asked to stop.
+
+        Args:
+            group: the name of the group.
+            generation: its new one.
+        """
+        return sum(
+            record.group == group and record.generation < generation and record.stop is None
+            for record in self._workers.values()
+        )
 
     def pids(self) -> list[int]:
         """The pids of all live workers, oldest first."""
@@ -149,6 +174,35 @@ class Roster:
             KeyError: there is no such worker.
         """
         self._workers[pid] = replace(self._workers[pid], stop=stop, asked_at=now)
+
+    def mark_redis(self, pid: int, *, awaited: bool) -> None:
+        """Records that a worker waits for Redis, or that it goes on: its time to boot begins again.
+
+        Args:
+            pid: the worker's pid.
+            awaited: whether it waits.
+
+        Raises:
+            KeyError: there is no such worker.
+        """
+        self._workers[pid] = replace(
+            self._workers[pid],
+            awaits_redis=awaited,
+            boot_began=self.clock.seconds,
+            overdue=False,
+        )
+
+    def mark_overdue(self, pid: int, *, killed: bool) -> None:
+        """Records that a worker was not ready in time.
+
+        Args:
+            pid: the worker's pid.
+            killed: whether it was killed for that.
+
+        Raises:
+            KeyError: there is no such worker.
+        """
+        self._workers[pid] = replace(self._workers[pid], overdue=True, killed=killed)
 
     def remove(self, pid: int) -> WorkerRecord | None:
         """Removes a dead worker.

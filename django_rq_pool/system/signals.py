@@ -20,6 +20,10 @@ from types import FrameType
 from ..errors import ExitStatus
 from .handlers import Handlers, Number, do_nothing
 
+SHOW_STACK = signal.SIGXCPU
+"""Has a process of the pool show its stack; see `stacks`. Nothing else uses it, unless a limit of
+CPU time is set for the process (``RLIMIT_CPU``)."""
+
 
 class SignalInbox:
     """Catches signals of this process until it is closed. A forked process has none of it.
@@ -167,8 +171,9 @@ def time_limit(seconds: float, text: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def blocked() -> Iterator[None]:
-    """Blocks every signal until the block ends. Signals that arrive meanwhile are not lost."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    """Blocks every signal but `SHOW_STACK` until the block ends. Signals that arrive meanwhile are
+    not lost."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - {SHOW_STACK})
     try:
         yield
     finally:

@@ -17,7 +17,7 @@ from ..config.redis_errors import Trouble, told, trouble
 from ..config.stop_policy import INFO, TIMER_SIGNALS, WORKER_SIGNALS, TermPolicy
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
-from ..system import signals
+from ..system import signals, stacks
 from ..system.handlers import Handlers, do_nothing
 
 _WITHOUT_EFFECT = (INFO, *TIMER_SIGNALS)
@@ -105,6 +105,7 @@ class ManagerLink:
         """Reports that the worker listens, the first time it is called."""
         if not self.ready:
             self.ready = True
+            stacks.forget()  # a job may set a limit of CPU time, which has the same signal
             self.assignment.reports.send(Event.READY)
 
     def report_allowed(self) -> None:

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import redis
@@ -368,3 +369,38 @@ class StoppedWhileRedisGoes(Worker):
 
     def _handle_stopped_job(self, job, queue, execution):
         raise redis.exceptions.ConnectionError("gone")
+
+
+def await_nobody() -> None:
+    """Waits for a lock that nobody releases."""
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+class HangsAtBoot(Worker):
+    """Never gets through its constructor."""
+
+    def __init__(self, *args, **kwargs):
+        if kwargs.get("prepare_for_work", True):
+            await_nobody()
+        super().__init__(*args, **kwargs)
+
+
+class HangsButOne(Worker):
+    """The first boots; those that follow hang."""
+
+    def __init__(self, *args, **kwargs):
+        if kwargs.get("prepare_for_work", True) and client().incr("boots") > 1:
+            await_nobody()
+        super().__init__(*args, **kwargs)
+
+
+class BootsAtASign(Worker):
+    """Says that it boots, and goes on when the test says so."""
+
+    def __init__(self, *args, **kwargs):
+        if kwargs.get("prepare_for_work", True):
+            client().rpush("boots", os.getpid())
+            client().blpop(["boot"], 600)
+        super().__init__(*args, **kwargs)

@@ -55,6 +55,12 @@ def test_a_group_whose_count_moves_says_why_it_is_what_it_is():
     assert line == "  high: 2 wanted, 0 ready, 0 stopping (2 of 1..10, in time)"
 
 
+def test_a_reload_that_stands_still_shows_how_many_workers_are_kept():
+    records = worker("a", generation=1), worker("b", generation=2, ready_at=None)
+    lines = lines_of(*records, wanted=[Wanted("high", 2, generation=2)])
+    assert lines[1] == "  high: 2 wanted, 1 ready, 0 stopping, 1 from before the reload"
+
+
 def test_what_a_group_suffers_from_is_shown_before_its_workers():
     lines = lines_of(worker("a", ready_at=None), troubles=["Redis is away: refused"])
     assert lines[2:] == ["    Redis is away: refused", "    97 a: starting, 2 min 5 s old"]
@@ -65,6 +71,8 @@ def test_what_a_group_suffers_from_is_shown_before_its_workers():
     [
         ({}, IDLE, "idle"),
         ({"ready_at": None}, IDLE, "starting"),
+        ({"ready_at": None, "awaits_redis": True}, IDLE, "starting, waits for Redis"),
+        ({"ready_at": None, "overdue": True}, IDLE, "starting, not ready in time"),
         ({}, Activity("j1", False, None), "busy with job j1"),
         ({"stop": Stop.GRACEFUL}, Activity("j1", False, None), "stopping, busy with job j1"),
         ({}, Activity("j1", True, None), "paused, busy with job j1"),

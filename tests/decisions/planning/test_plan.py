@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from django_rq_pool.planning.backoff import FREE_QUICK_DEATHS, QUICK, Backoff
+from django_rq_pool.planning.boots import SHOW_TIME, EndBoot, end_boots
 from django_rq_pool.planning.phases import Phase
 from django_rq_pool.planning.plan import (
     FORKS_PER_TURN,
@@ -31,6 +32,7 @@ from django_rq_pool.planning.plan import (
 )
 from django_rq_pool.planning.recoveries import RETRY_DELAY, RecoveryProcess, UnrecoveredWorker
 from django_rq_pool.planning.roster import Orphan, Roster, Stop, WorkerRecord
+from django_rq_pool.planning.watch_clock import LONGEST_LOOK, LOOK_AGAIN, WatchClock
 
 NOW = 1000.0
 STOPPING = [Phase.QUITTING, Phase.LEAVING, Phase.TERMINATING]
@@ -570,13 +572,28 @@ def test_the_one_that_goes_first_is_idle_if_any_is():
     assert asked == [StopWorker(1, Stop.GRACEFUL)]
 
 
-def test_all_are_asked_when_none_is_idle():
+def test_one_goes_first_when_none_is_idle_too_and_the_next_one_when_it_is_idle():
     old = [worker(1), worker(2)]
-    asked = actions(*old, counts={"high": 2}, generation=1, busy=(1, 2))
-    assert sorted(asked, key=lambda ask: ask.pid) == [
-        StopWorker(1, Stop.GRACEFUL),
-        StopWorker(2, Stop.GRACEFUL),
+    assert actions(*old, counts={"high": 2}, generation=1, busy=(1, 2)) == [
+        StopWorker(2, Stop.GRACEFUL)
     ]
+    pool = [worker(1), worker(2, stop=Stop.GRACEFUL, asked_at=NOW)]
+    later = {"counts": {"high": 2}, "generation": 1, "now": NOW + IMMEDIATE_STOP_GRACE}
+    waiting = plan(*pool, busy=(1, 2), **later)
+    assert waiting == Plan((), due=NOW + 2 * IMMEDIATE_STOP_GRACE, finished=False)
+    assert actions(*pool, busy=(2,), **later) == [StopWorker(1, Stop.GRACEFUL)]
+
+
+@pytest.mark.parametrize("stop", [Stop.GRACEFUL, Stop.KILL])
+def test_a_worker_that_was_never_ready_goes_first_and_no_other_before_its_successor_is_ready(stop):
+    good, hangs = worker(1), worker(2, ready=False)
+    renewed = {"counts": {"high": 2}, "generation": 1}
+    assert actions(good, hangs, **renewed) == [StopWorker(2, Stop.GRACEFUL)]
+    leaving = replace(hangs, stop=stop, asked_at=NOW)
+    later = actions(good, leaving, now=NOW + IMMEDIATE_STOP_GRACE, **renewed)
+    assert [each for each in later if each.pid == 1] == []
+    successor = worker(3, ready=False, generation=1)
+    assert actions(good, successor, now=NOW + 1e6, **renewed) == []
 
 
 def test_its_successor_comes_when_it_has_gone_and_not_before():
@@ -630,8 +647,79 @@ def test_a_pool_that_holds_asks_all_forks_none_and_does_not_end(phase):
     assert plan(counts={}, phase=phase, burst=True) == Plan((), due=None, finished=False)
 
 
+# A boot that hangs
+
+
+def booting(pid: int, watched: float, *, roster_clock: float = 100.0, **more) -> WorkerRecord:
+    """A worker with 30 s to boot, which the manager has watched for some seconds."""
+    began = roster_clock - watched
+    return replace(worker(pid, ready=False), boot_timeout=30.0, boot_began=began, **more)
+
+
+def plan_boots(*records: WorkerRecord, phase: Phase = Phase.RUNNING, clock: float = 100.0) -> Plan:
+    roster = roster_of(*records)
+    roster.clock = WatchClock(clock, NOW)
+    return make_plan(phase, wanted_of({"high": len(records)}), roster, {}, (), NOW)
+
+
+def test_a_worker_that_was_not_ready_in_time_shows_where_it_hangs_and_is_then_killed():
+    assert plan_boots(booting(1, 30.0)).actions == (EndBoot(1, kill=False),)
+    showing = plan_boots(booting(1, 30.1, overdue=True))
+    assert showing.actions == ()
+    assert showing.due == pytest.approx(NOW + SHOW_TIME - 0.1)
+    overdue = booting(1, 30.0 + SHOW_TIME, overdue=True)
+    assert plan_boots(overdue).actions == (EndBoot(1, kill=True),)
+
+
+def test_after_that_there_is_nothing_left_but_to_wait():
+    assert plan_boots(booting(1, 99.0, overdue=True, killed=True)) == Plan((), None, False)
+
+
+def test_a_boot_is_looked_at_often_and_at_its_end():
+    assert plan_boots(booting(1, 3.0)) == Plan((), NOW + LOOK_AGAIN, False)
+    assert plan_boots(booting(1, 29.75), booting(2, 1.0)).due == NOW + 0.25
+
+
+@pytest.mark.parametrize(
+    "more", [{"awaits_redis": True}, {"ready_at": NOW}, {"boot_timeout": float("inf")}], ids=str
+)
+def test_a_worker_that_is_ready_or_waits_for_redis_has_all_the_time(more):
+    record = replace(booting(1, 90.0), **more)
+    assert plan_boots(record).actions == ()
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.RUNNING])
+def test_a_worker_that_is_asked_to_stop_is_ended_by_that(phase):
+    assert [type(each) for each in plan_boots(booting(1, 90.0), phase=phase).actions] == [
+        StopWorker
+    ]
+
+
+def test_a_worker_that_goes_on_after_redis_was_away_begins_its_boot_anew():
+    roster = roster_of(booting(1, 29.0))
+    roster.clock = WatchClock(100.0, NOW)
+    roster.mark_redis(1, awaited=True)
+    roster.clock = WatchClock(500.0, NOW)
+    assert make_plan(Phase.RUNNING, wanted_of({"high": 1}), roster, {}, (), NOW).due is None
+    roster.mark_redis(1, awaited=False)
+    assert end_boots(roster.workers(), roster) == ([], LOOK_AGAIN)
+    roster.clock = WatchClock(530.0, NOW)
+    assert end_boots(roster.workers(), roster)[0] == [EndBoot(1, kill=False)]
+
+
+def test_the_clock_of_boots_stands_still_while_the_manager_does():
+    clock = WatchClock().look(10.0)
+    for second in range(11, 16):
+        clock = clock.look(float(second))
+    before = clock.seconds
+    assert clock.look(15.5).seconds == before + 0.5
+    assert clock.look(9_999.0).seconds == before + LONGEST_LOOK
+    assert clock.look(3.0).seconds == before
+
+
 # Worlds of chance
 
+FATES = ["good", "bad", "short", "hangs"]
 CALM_AT = 60.0
 """From this time on every worker boots, lives, and does as it is asked."""
 SETTLED_BY = CALM_AT + 60.0
@@ -704,14 +792,21 @@ class World:
         pid = next(self.pids)
         self.roster.add(
             WorkerRecord(
-                pid, action.group, action.number, str(pid), self.now, generation=self.generation
+                pid,
+                action.group,
+                action.number,
+                str(pid),
+                self.now,
+                generation=self.generation,
+                boot_timeout=5.0,
+                boot_began=self.roster.clock.seconds,
             )
         )
         booted = self.now + self.chance.uniform(0, 2)
-        fate = "good" if self.now >= self.calm_at else self.chance.choice(["good", "bad", "short"])
+        fate = "good" if self.now >= self.calm_at else self.chance.choice(FATES)
         if fate == "bad":
             self.at(booted, "death", pid)
-        else:
+        elif fate != "hangs":
             self.at(booted, "ready", pid)
         if fate == "short":
             self.at(booted + self.chance.choice([0.1, 0.9, 5.0]), "death", pid)
@@ -737,6 +832,16 @@ class World:
         self.roster.mark_asked(action.pid, action.stop, self.now)
         self.obey(action.pid, action.stop)
 
+    def end_boot(self, action: EndBoot) -> None:
+        record = self.roster.get(action.pid)
+        assert record is not None
+        assert record.ready_at is None
+        assert self.now - record.forked_at >= record.boot_timeout - 0.01
+        assert (record.overdue, record.killed) == (action.kill, False), "ended twice"
+        self.roster.mark_overdue(action.pid, killed=action.kill)
+        if action.kill:
+            self.at(self.now + 0.01, "death", action.pid)
+
     def ready(self, pid: int) -> None:
         record = self.roster.mark_ready(pid, self.now)
         if record is not None:
@@ -759,6 +864,7 @@ class World:
     def turn(self) -> Plan:
         pids = self.roster.pids()
         busy = {pid for pid in pids if pid % 3 == 0}
+        self.roster.clock = self.roster.clock.look(self.now)
         made = make_plan(
             self.phase,
             wanted_of(self.counts, self.generation),
@@ -772,6 +878,8 @@ class World:
                 self.fork(action)
             elif isinstance(action, StopWorker):
                 self.ask(action)
+            elif isinstance(action, EndBoot):
+                self.end_boot(action)
         return made
 
     def run(self, until: float) -> Plan:
