@@ -32,6 +32,12 @@ def run_pool(
     Call it in the main thread of a script, after ``django.setup()``. Call it before anything
     starts a thread or opens a socket, because every worker is a fork of this process.
 
+    However it ends, the process is as it was: its signal handlers and its alarm, its title, its
+    standard streams and log handlers, the garbage collector, and who adopts orphans. A child that
+    it had before keeps its exit status for whoever waits for it. Databases and caches are closed;
+    they open again when they are used. What stays are imported modules and, with
+    ``RQ_POOL_IMMORTAL``, immortal definitions. Workers never return into the caller's code.
+
     Args:
         counts: the counts, in any form that the setting ``RQ_POOL`` takes: a mapping, the path of
             a YAML file, or a loader. None: search where the command searches.
@@ -54,7 +60,9 @@ def run_pool(
         The exit status, 0 if a signal stopped the pool or it finished in burst mode.
 
     Raises:
-        StartError: the counts cannot be used, or ``strict_fork`` refuses. Nothing was started.
+        StartError: the counts cannot be used, ``strict_fork`` refuses, or a database is in a
+            transaction. Nothing was started.
+        SystemExit: QUIT, INT or TERM came before the pool was running, with 128 plus its number.
         ValueError: ``term`` is none of the three values.
         RuntimeError: this is not the main thread. Python handles signals there only.
         Exception: whatever a module raises while it is imported before the first fork.
@@ -70,14 +78,14 @@ def run_pool(
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("run_pool: call it in the main thread, which handles signals.")
     policy = TermPolicy(term)
-    log.set_up(verbosity)
-    return run(
-        lambda: settings.configure(
-            counts=counts,
-            name=name,
-            environment=environment,
-            term=policy,
-            allow_empty=allow_empty,
-        ),
-        RunOptions(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
-    )
+    with log.set_up(verbosity):
+        return run(
+            lambda: settings.configure(
+                counts=counts,
+                name=name,
+                environment=environment,
+                term=policy,
+                allow_empty=allow_empty,
+            ),
+            RunOptions(burst=burst, preload=preload, strict_fork=strict_fork, ends_process=False),
+        )

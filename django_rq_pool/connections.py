@@ -41,6 +41,14 @@ def close_connections() -> tuple[str, ...]:
     return tuple(opened)
 
 
+def in_transaction() -> str | None:
+    """The alias of a database of this thread that is in a transaction, or None."""
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is not None and connection.in_atomic_block:
+            return connection.alias
+    return None
+
+
 def _has_pool(connection: BaseDatabaseWrapper) -> bool:
     """Whether the connection has a pool, psycopg's or Oracle's (where the key is a tuple).
 

@@ -5,8 +5,10 @@ Rule of the room: the project's setting ``LOGGING`` takes precedence.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 
 from rq.logutils import colorizer, setup_loghandlers
 
@@ -18,8 +20,11 @@ LOGGERS = ("django_rq_pool", "rq.worker", "rq.job")
 """The logger of this package and those of RQ."""
 
 
-def set_up(verbosity: int) -> None:
+@contextlib.contextmanager
+def set_up(verbosity: int) -> Iterator[None]:
     """Gives each of `LOGGERS` RQ's console handlers, unless it has a handler already.
+
+    When the block ends, they have the handlers and levels that they had.
 
     RQ's handlers write ERROR and above to standard error, and everything else to standard output.
 
@@ -28,11 +33,20 @@ def set_up(verbosity: int) -> None:
             details. ``rqworker`` uses the same levels.
     """
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbosity, logging.DEBUG)
+    before = {each: (each.level, list(each.handlers)) for each in map(logging.getLogger, LOGGERS)}
+    notty = colorizer.notty
     for name in LOGGERS:
         # At the default verbosity, a level that the project has set stays.
         chosen = logging.getLogger(name).level
         keep = chosen != logging.NOTSET and verbosity == 1
         setup_loghandlers(chosen if keep else level, DATE_FORMAT, FORMAT, name=name)
+    try:
+        yield
+    finally:
+        colorizer.notty = notty
+        for logger, (chosen, handlers) in before.items():
+            logger.setLevel(chosen)
+            logger.handlers[:] = handlers
 
 
 def follow_output() -> None:

@@ -18,6 +18,9 @@ from ..system import processes
 
 logger = logging.getLogger("django_rq_pool")
 
+_END_LIMIT = 1.0
+"""Seconds that a killed process may take to end: longer only where a disk does not answer."""
+
 Fork = Callable[[bool], tuple[int, CountsChannel]]
 
 
@@ -33,7 +36,6 @@ class CountsWatcher:
     Attributes:
         scaled: what was measured last, until it is taken.
         asked: whether the process waits for `WorkerStats`; see `answer`.
-        due: when the next process is to be forked, after the one before has ended unasked.
     """
 
     def __init__(self, fork: Fork, *, goes_on: bool) -> None:
@@ -44,9 +46,11 @@ class CountsWatcher:
         self._unanswered = False
         self._results: list[LoadResult] = []
         self._backoff = Backoff()
+        self._killed: set[int] = set()
+        self._leaves_at: float | None = None
+        self._fork_at: float | None = None
         self.scaled: ScaleResult | None = None
         self.asked = False
-        self.due: float | None = None
 
     def begin(self, *, load: bool = True) -> None:
         """Forks a new process in the place of the one that works.
@@ -64,7 +68,7 @@ class CountsWatcher:
 
     def take(self) -> list[LoadResult]:
         """Every result since the last call."""
-        if self.due is not None and processes.monotonic() >= self.due:
+        if self._fork_at is not None and processes.monotonic() >= self._fork_at:
             self._start()
         self._read()
         results, self._results = self._results, []
@@ -78,6 +82,7 @@ class CountsWatcher:
 
     def on_exit(self, death: processes.Death) -> None:
         """Handles the end of a child, if it was the autoscaling process."""
+        self._killed.discard(death.pid)
         if death.pid == self._pid:
             self._read()
             self._pid = 0
@@ -91,9 +96,27 @@ class CountsWatcher:
         self._kill()
         if self._channel is not None:
             self._channel.close()
-        self._pid, self._channel, self.due = 0, None, None
+        if self._pid:
+            self._killed.add(self._pid)
+        self._pid, self._channel = 0, None
+        self._fork_at = None
         self.asked, self.scaled = False, None
         self._results.clear()
+
+    def has_left(self) -> bool:
+        """Ends the process if that has not been done. True when it is reaped: it is no zombie of
+        whoever goes on in this process. True as well when that takes too long."""
+        self.end()
+        now = processes.monotonic()
+        if self._killed and self._leaves_at is None:
+            self._leaves_at = now + _END_LIMIT
+        return not self._killed or now >= (self._leaves_at or now)
+
+    @property
+    def due(self) -> float | None:
+        """When to look again though nothing happens: to fork the next process, after the one before
+        has ended unasked, or because one that was killed has not ended; None: no such time."""
+        return self._leaves_at if self._killed and self._leaves_at else self._fork_at
 
     def _kill(self) -> None:
         if self._pid:
@@ -101,7 +124,7 @@ class CountsWatcher:
             processes.send(self._pid, signal.SIGKILL)
 
     def _start(self) -> None:
-        self.due = None
+        self._fork_at = None
         try:
             self._pid, self._channel = self._fork(self._unanswered)
         except OSError as error:
@@ -134,5 +157,5 @@ class CountsWatcher:
         if self._goes_on:
             now = processes.monotonic()
             self._backoff = self._backoff.boot_failed(now, now, random.random())
-            self.due = self._backoff.not_before
-            logger.warning("counts: %s; next fork in %.1f s", reason, self.due - now)
+            self._fork_at = self._backoff.not_before
+            logger.warning("counts: %s; next fork in %.1f s", reason, self._fork_at - now)

@@ -90,6 +90,7 @@ class Manager:
         finally:
             self._counts_watcher.end()
             self._outgoing.close()
+            self._takeover.close()
             self._spawner.close()
         self._children.log_unrecovered()
         self._status.conclude()
@@ -123,7 +124,7 @@ class Manager:
         now = processes.monotonic()
         self._status.look(self.phase, wanted, self._children.roster, now)
         decided = self._check_start(wanted)
-        if plan.finished:
+        if plan.finished and self._counts_watcher.has_left():
             return True
         if not decided:
             self._inbox.wait(self._filenos(), self._until_due(plan))
@@ -133,7 +134,8 @@ class Manager:
         """Handles the reports, deaths and signals that have come in."""
         for report in self._spawner.reports.take():
             self._handle_report(report)
-        for death in processes.reap(before=self._children.end_process_group_of):
+        reap = processes.reap(self._children.end_process_group_of, self._spawner.others)
+        for death in reap:
             for report in self._spawner.reports.take():  # what it said before it died
                 self._handle_report(report)
             self._children.on_exit(death)

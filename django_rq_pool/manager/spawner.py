@@ -54,6 +54,8 @@ class Spawner:
         reports: what the workers report.
         stack_file: where a forked process shows where it hangs.
         reopen_logs: see above.
+        others: the pids of the children that this process had already. They are not the pool's,
+            and somebody else waits for them.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Spawner:
         self.reports = Reports()
         self.stack_file = StackFile()
         self.reopen_logs = reopen_logs
+        self.others = processes.children()
         self._options = options
         self._entry_points = entry_points
         self._release_inherited = release_inherited
@@ -160,6 +163,7 @@ class Spawner:
 
         hooks.before_fork.run()
         pid = processes.fork(child)
+        self.others.discard(pid)  # it was another's, who has waited for it since
         if leads:
             processes.lead_process_group(pid)
         return pid

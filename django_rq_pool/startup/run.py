@@ -26,7 +26,7 @@ from ..config.problems import Kind
 from ..config.settings import Configuration
 from ..config.stop_policy import STOP_SIGNALS, TIMER_SIGNALS
 from ..connections import manager_connections
-from ..errors import StartError
+from ..errors import ExitStatus, StartError
 from ..ipc.assignment import EntryPoints
 from ..ledger.recovery_process import run_recovery
 from ..manager.loop import Manager
@@ -48,6 +48,7 @@ from ..system.logfiles import LogFiles
 from ..system.pidfile import PidFile
 from ..system.sd_notify import Notifier
 from ..worker.main import run_worker
+from .caller import given_back
 from .fork_audit import ForkError, audit
 from .preload import freeze_heap, import_jobs
 from .run_options import RunOptions, SwapMode
@@ -78,8 +79,13 @@ def run(configure: Callable[[], Configuration], options: RunOptions) -> int:
         log.follow_output()
 
     if not options.daemon:
-        redirect()
-        return _run(configure, options, logfiles, Launch())
+        with contextlib.ExitStack() as stack:
+            if not options.ends_process:
+                stack.enter_context(given_back(logfiles))
+            redirect()
+            return _run(configure, options, logfiles, Launch())
+    if not options.ends_process:
+        return _start_daemon(configure, options)
     warning = container_warning(os.getpid(), os.environ)
     launch = detach(redirect, options.stderr or os.devnull)
     with reporting_failure(launch):
@@ -89,6 +95,29 @@ def run(configure: Callable[[], Configuration], options: RunOptions) -> int:
         return _run(configure, options, logfiles, launch)
 
 
+def _start_daemon(configure: Callable[[], Configuration], options: RunOptions) -> int:
+    """Runs the command that starts a daemon, which never returns, in a process of its own.
+
+    Returns:
+        The exit status of the command.
+    """
+
+    def command() -> int:
+        signal.set_wakeup_fd(-1)
+        signals.unblock()
+        try:
+            return run(configure, replace(options, ends_process=True))
+        except SystemExit as leaving:
+            return leaving.code if isinstance(leaving.code, int) else ExitStatus.FAILED
+        except StartError as error:
+            logger.error("%s", error)
+            return ExitStatus.FAILED
+
+    pid = processes.fork(command)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return code if code >= 0 else ExitStatus.SIGNAL - code
+
+
 def _run(
     configure: Callable[[], Configuration], options: RunOptions, logfiles: LogFiles, launch: Launch
 ) -> int:
@@ -96,14 +125,17 @@ def _run(
         # From here on no signal that asks for something else ends the process; one that stops it
         # does so at once, until the manager takes over.
         inbox = signals.SignalInbox(phases.OTHER_SIGNALS, TIMER_SIGNALS)
-        # A second QUIT must not end a process that is just leaving with a status of its own.
-        stack.callback(inbox.close, signal.SIG_IGN if options.ends_process else signal.SIG_DFL)
+        if options.ends_process:
+            # A second QUIT must not end a process that is just leaving with a status of its own.
+            stack.callback(inbox.close, signal.SIG_IGN)
+        else:
+            stack.callback(inbox.give_back)
         inbox.exit_on(STOP_SIGNALS)
         if options.pidfile is not None:
             pidfile = PidFile(options.pidfile)
             pidfile.claim()
             stack.callback(pidfile.release)
-        options = _hold_lock(options)
+        options = _hold_lock(options, stack)
         notifier = Notifier(os.environ)
         configuration = configure()
         _require_no_bounds_in_burst(configuration, options)
@@ -119,12 +151,14 @@ def _run(
         return _manager(configuration, options, inbox, logfiles, launch, notifier).run()
 
 
-def _hold_lock(options: RunOptions) -> RunOptions:
+def _hold_lock(options: RunOptions, stack: contextlib.ExitStack) -> RunOptions:
     """Locks the lock file, and returns the options with the time that is left for the start."""
     if options.lock is None:
         return options
     began = processes.monotonic()
-    hold_lock(options.lock, options.swap_timeout if _is_waited_for(options) else None)
+    lock = hold_lock(options.lock, options.swap_timeout if _is_waited_for(options) else None)
+    if not options.ends_process:
+        stack.callback(os.close, lock)
     left = options.swap_timeout - (processes.monotonic() - began)
     return replace(options, swap_timeout=max(_LEAST_TIME, left))
 
@@ -174,6 +208,7 @@ def _manager(
 
     def release_inherited() -> None:
         launch.become_worker()
+        logfiles.become_worker()
         outgoing.close()
         takeover.close()
 

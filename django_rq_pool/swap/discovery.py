@@ -101,11 +101,12 @@ class RunningManager:
         return self._pidfd
 
     def is_gone(self) -> bool:
-        """Whether the manager has ended, reaped by its parent or not."""
+        """Whether the manager has ended, reaped by its parent or not; or its process goes on and is
+        no manager any more."""
         if self._pidfd is not None:
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
-            return bool(poll.poll(0))
+            return bool(poll.poll(0)) or not self.is_it()
         try:
             alive = self._process.is_running()
             return not alive or self._process.status() == psutil.STATUS_ZOMBIE

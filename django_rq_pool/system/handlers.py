@@ -17,6 +17,10 @@ Number = int
 
 Handler = Callable[[Number, FrameType | None], object]
 
+Action = Handler | int | None
+"""What a signal does: a function, the default (SIG_DFL), nothing (SIG_IGN), or a handler that
+Python does not know (None), such as one of ``faulthandler``."""
+
 
 def do_nothing(number: Number, frame: FrameType | None) -> None:
     """Handles a signal by doing nothing. A signal that is ignored by the system stays so in every
@@ -31,7 +35,8 @@ class Handlers:
     """
 
     def __init__(self, in_child: Callable[[], object] = lambda: None) -> None:
-        self._ours: dict[Number, Handler | int | None] = {}
+        self._ours: dict[Number, Action] = {}
+        self._before: dict[Number, Action] = {}
         self._in_child = in_child
 
     def install(self, numbers: Iterable[Number], handler: Handler) -> None:
@@ -44,7 +49,8 @@ class Handlers:
         _forks.add(self)
         for number in numbers:
             self._ours[number] = handler
-            signal.signal(number, handler)
+            before = signal.signal(number, handler)
+            self._before.setdefault(number, before)
 
     def install_where_default(self, numbers: Iterable[Number], handler: Handler) -> None:
         """Has a handler called for those of the signals that have their default action.
@@ -76,7 +82,20 @@ class Handlers:
             if signal.getsignal(number) is handler:
                 is_kept = afterwards is None or number == signal.SIGCHLD
                 signal.signal(number, _default(number) if is_kept else afterwards)
+        self._forget()
+
+    def give_back(self) -> None:
+        """Takes back every handler that is still in its place: its signal does again what it did
+        before. What Python did not know cannot be put back, and becomes the default action."""
+        for number, handler in self._ours.items():
+            if signal.getsignal(number) is handler:
+                before = self._before.get(number)
+                signal.signal(number, signal.SIG_DFL if before is None else before)
+        self._forget()
+
+    def _forget(self) -> None:
         self._ours.clear()
+        self._before.clear()
         _forks.remove(self)
 
     def numbers(self) -> Iterable[Number]:

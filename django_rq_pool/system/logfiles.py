@@ -45,6 +45,7 @@ class LogFiles:
     ) -> None:
         self._sync = sync
         self._fds: dict[Path, list[int]] = {}
+        self._kept: dict[int, int] = {}
         for fd, path in ((1, stdout), (2, stderr)):
             if path is not None:
                 # The current directory may change before the file is reopened.
@@ -70,12 +71,41 @@ class LogFiles:
         for file, fds in opened.items():
             _put_beneath(fds, file)
         for fd in (fd for fds in self._fds.values() for fd in fds):
-            stream = sys.stdout if fd == 1 else sys.stderr
+            stream = _stream(fd)
             if isinstance(stream, io.TextIOWrapper):
                 # With one write for each line, lines of several processes do not mix. Under
                 # PYTHONUNBUFFERED, Python would write the end of a line separately.
                 line_buffering = self._sync or fd == 2
                 stream.reconfigure(line_buffering=line_buffering, write_through=False)
+
+    @contextlib.contextmanager
+    def streams_kept(self) -> Iterator[None]:
+        """Puts the streams back, when the block ends, that are redirected in it."""
+        flush_output()
+        buffered: dict[int, tuple[bool, bool]] = {}
+        for fd in (fd for fds in self._fds.values() for fd in fds):
+            with contextlib.suppress(OSError):  # it is closed, and nobody misses it
+                self._kept[fd] = os.dup(fd)
+            stream = _stream(fd)
+            if isinstance(stream, io.TextIOWrapper):
+                buffered[fd] = stream.line_buffering, stream.write_through
+        try:
+            yield
+        finally:
+            flush_output()
+            for fd, kept in self._kept.items():
+                os.dup2(kept, fd)
+            self.become_worker()
+            for fd, (line_buffering, write_through) in buffered.items():
+                stream = _stream(fd)
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(line_buffering=line_buffering, write_through=write_through)
+
+    def become_worker(self) -> None:
+        """Closes what belongs to the manager in a forked process: the streams that are kept."""
+        for kept in self._kept.values():
+            os.close(kept)
+        self._kept.clear()
 
     def reopen(self) -> list[str]:
         """Reopens every log file of this process that was moved or removed.
@@ -109,6 +139,10 @@ class LogFiles:
                 getattr(failure, "strerror", None) or failure,
             )
         return list(reopened)
+
+
+def _stream(fd: int) -> object:
+    return sys.stdout if fd == 1 else sys.stderr
 
 
 def _open(path: Path, mode: int) -> int:

@@ -14,15 +14,19 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from . import signals
 
 monotonic = time.monotonic
 """The clock of the pool, in seconds."""
 
+_TASKS = Path("/proc/self/task")
+"""Has a file for each thread with the children that it has forked (Linux)."""
 _REHEARSAL_LIMIT = 1.0
 """Seconds after which a rehearsal's process is killed. It has nothing to do."""
 
@@ -118,21 +122,23 @@ def flush_output() -> None:
             stream.flush()
 
 
-def reap(before: Callable[[int], None]) -> Iterator[Death]:
+def reap(before: Callable[[int], None], others: Container[int] = ()) -> Iterator[Death]:
     """Reaps every child that has ended, adopted orphans included.
 
     Args:
         before: called with each pid while it is still a zombie. The system cannot give its pid or
             process group to another process meanwhile.
+        others: the pids of children that somebody else waits for. They are left alone.
 
     Returns:
         How each child ended.
     """
     while True:
-        try:
-            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:
-            return
+        ended = _ended(os.P_ALL, 0)
+        if ended is not None and ended.si_pid in others:
+            # Whoever waits for it takes his time, and others may have ended behind it.
+            mine = (_ended(os.P_PID, pid) for pid in children() if pid not in others)
+            ended = next(filter(None, mine), None)
         if ended is None:
             return
         before(ended.si_pid)
@@ -141,6 +147,25 @@ def reap(before: Callable[[int], None]) -> Iterator[Death]:
             yield Death(ended.si_pid, ended.si_status, None)
         else:
             yield Death(ended.si_pid, None, ended.si_status)
+
+
+def _ended(kind: int, pid: int) -> os.waitid_result | None:
+    """A child that has ended and is not reaped yet, if there is one."""
+    try:
+        return os.waitid(kind, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+
+
+def children() -> set[int]:
+    """The pids of this process's children, zombies included."""
+    try:
+        lists = [path.read_text() for path in _TASKS.glob("*/children")]
+    except OSError:  # a thread has ended meanwhile
+        lists = []
+    if not lists:  # another system, or a kernel without this file
+        return {child.pid for child in psutil.Process().children()}
+    return {int(pid) for each in lists for pid in each.split()}
 
 
 def send(pid: int, signum: int) -> None:
@@ -283,10 +308,14 @@ def lead_process_group(pid: int = 0) -> None:
 
 
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_GET_CHILD_SUBREAPER = 37
 
 
-def adopt_orphans() -> bool:
+def adopt_orphans(adopts: bool = True) -> bool:
     """Makes this process the parent of descendants whose parent dies (see prctl(2)).
+
+    Args:
+        adopts: False: init, or another process above this one, becomes their parent again.
 
     Returns:
         Whether the system can do that; only Linux can.
@@ -294,4 +323,13 @@ def adopt_orphans() -> bool:
     if not sys.platform.startswith("linux"):
         return False
     libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+    return bool(libc.prctl(_PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0) == 0)
+
+
+def adopts_orphans() -> bool:
+    """Whether `adopt_orphans` has been called, by whomever."""
+    if not sys.platform.startswith("linux"):
+        return False
+    adopts = ctypes.c_int(0)
+    ctypes.CDLL(None).prctl(_PR_GET_CHILD_SUBREAPER, ctypes.byref(adopts), 0, 0, 0)
+    return bool(adopts.value)

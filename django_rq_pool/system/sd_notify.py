@@ -31,6 +31,9 @@ EXTENSION = 30.0
 _UNSENT = 8
 """The most messages to keep while the socket's queue is full. Older ones are outdated by then."""
 
+VARIABLES = (SOCKET_VARIABLE, WATCHDOG_VARIABLE, WATCHDOG_PID_VARIABLE)
+"""All of them."""
+
 
 class Notifier:
     """The pool's side of systemd's protocol; see sd_notify(3).

@@ -24,6 +24,9 @@ SHOW_STACK = signal.SIGXCPU
 """Has a process of the pool show its stack; see `stacks`. Nothing else uses it, unless a limit of
 CPU time is set for the process (``RLIMIT_CPU``)."""
 
+_AT_ONCE = 1e-6
+"""Seconds; a timer of 0 would never end."""
+
 
 class SignalInbox:
     """Catches signals of this process until it is closed. A forked process has none of it.
@@ -42,7 +45,7 @@ class SignalInbox:
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(self._write_end, False)
-        signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
+        self._wakeup_before = signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         self._is_open = True
         self._handlers = Handlers(in_child=self._close_pipe)
         self.catch((*numbers, signal.SIGCHLD))
@@ -125,13 +128,20 @@ class SignalInbox:
         self._handlers.reset(afterwards)
         self._close_pipe()
 
-    def _close_pipe(self) -> None:
+    def give_back(self) -> None:
+        """Closes the inbox. Its signals do again what they did before, and the wakeup descriptor
+        is the one before."""
+        self._handlers.give_back()
+        self._close_pipe(self._wakeup_before)
+
+    def _close_pipe(self, wakeup_before: int = -1) -> None:
         if not self._is_open:
             return
         self._is_open = False
-        wakeup_fd = signal.set_wakeup_fd(-1)
+        # Nobody can ask how the one before treated a full buffer. asyncio's does not warn.
+        wakeup_fd = signal.set_wakeup_fd(wakeup_before, warn_on_full_buffer=False)
         if wakeup_fd != self._write_end:  # an event loop's
-            signal.set_wakeup_fd(wakeup_fd)
+            signal.set_wakeup_fd(wakeup_fd, warn_on_full_buffer=False)
         os.close(self._read_end)
         os.close(self._write_end)
 
@@ -141,7 +151,8 @@ def time_limit(seconds: float, text: str) -> Iterator[None]:
     """Raises TimeoutError inside the block if it takes too long.
 
     Only the main thread can be interrupted; in other threads there is no limit. Code that blocks
-    outside of Python is interrupted when it returns to Python.
+    outside of Python is interrupted when it returns to Python. A timer that ran before goes on
+    afterwards; if its time has come meanwhile, it ends at once.
 
     Args:
         seconds: the limit.
@@ -157,16 +168,18 @@ def time_limit(seconds: float, text: str) -> Iterator[None]:
         if time.monotonic() >= until:  # else it is somebody else's alarm
             raise TimeoutError(text)
 
-    before = signal.getsignal(signal.SIGALRM)
+    began = time.monotonic()
     handlers = Handlers()
     handlers.install([signal.SIGALRM], ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    left, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        handlers.reset()
+        handlers.give_back()
+        if left:
+            left = max(left - (time.monotonic() - began), _AT_ONCE)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from django_rq_pool.planning.phases import MANAGER_SIGNALS
-from django_rq_pool.system.signals import SignalInbox, blocked, unblock
+from django_rq_pool.system.signals import SignalInbox, blocked, time_limit, unblock
+from harness import eventually
 
 KINDS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGWINCH, signal.SIGCONT]
 FOR_EVER = 30.0
@@ -163,6 +164,55 @@ def test_a_closed_inbox_gives_every_signal_its_default_action_back():
         default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
         assert signal.getsignal(number) == default
     assert signal.set_wakeup_fd(-1) == -1
+
+
+def test_an_inbox_gives_each_signal_and_the_wakeup_descriptor_back():
+    def own(number: int, frame: object) -> None:
+        pass
+
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    try:
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, own)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        inbox = SignalInbox(MANAGER_SIGNALS)
+        inbox.exit_on([signal.SIGTERM])
+        inbox.catch([signal.SIGTERM])
+        inbox.give_back()
+        assert signal.getsignal(signal.SIGCHLD) is signal.getsignal(signal.SIGTERM) is own
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        assert signal.getsignal(signal.SIGQUIT) == signal.SIG_DFL
+        assert signal.set_wakeup_fd(-1) == write_end
+    finally:
+        os.close(read_end)
+        os.close(write_end)
+
+
+@pytest.mark.parametrize("left", [500.0, 0.001])
+def test_a_timer_goes_on_after_a_time_limit(left):
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda number, frame: rung.append(number))
+    try:
+        with time_limit(FOR_EVER, "never"):
+            pass
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        signal.setitimer(signal.ITIMER_REAL, left, 600.0)
+        with time_limit(FOR_EVER, "never"):
+            while left < 1 and signal.getitimer(signal.ITIMER_REAL)[0] > FOR_EVER - 0.01:
+                pass  # its time comes in the block
+        if left < 1:
+            eventually(lambda: rung == [signal.SIGALRM])
+            assert signal.getitimer(signal.ITIMER_REAL)[1] == 600.0
+        else:
+            after, interval = signal.getitimer(signal.ITIMER_REAL)
+            assert 0 < after < left
+            assert interval == 600.0
+            assert rung == []
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_signals_are_held_back_while_blocked_and_none_is_lost(inbox):

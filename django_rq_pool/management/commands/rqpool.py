@@ -6,6 +6,8 @@ Rule of the room: options in, exit status out. It starts nothing itself.
 from __future__ import annotations
 
 import sys
+import threading
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -45,6 +47,13 @@ class Command(BaseCommand):
         """The version of this package, for ``--version``."""
         return __version__
 
+    _ends_process = False
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Runs the command of a command line: the process has nothing else to do."""
+        self._ends_process = True
+        super().run_from_argv(argv)
+
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Renames the options ``stdout`` and ``stderr``, which Django would take for streams.
 
@@ -58,13 +67,16 @@ class Command(BaseCommand):
         return super().execute(*args, **options)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Runs or checks the pool, and exits.
+        """Runs or checks the pool. On a command line it exits then; ``call_command`` returns.
 
         Raises:
-            CommandError: the pool cannot be started, or the options contradict each other.
-            SystemExit: with the pool's exit status.
+            CommandError: the pool cannot be started, or the options contradict each other; from
+                ``call_command`` also: its start has failed later on.
+            SystemExit: on a command line, with the pool's exit status; and with 128 plus its
+                number if a signal came before the pool was running.
         """
-        log.set_up(options["verbosity"])
+        if threading.current_thread() is not threading.main_thread():
+            raise CommandError("rqpool: call it in the main thread, which handles signals.")
         configure = partial(
             settings.configure,
             command_line=options["counts"],
@@ -74,15 +86,19 @@ class Command(BaseCommand):
             term=options["term"],
             allow_empty=options["allow_empty"],
         )
-        chosen = chosen_run_options(options)
+        chosen = replace(chosen_run_options(options), ends_process=self._ends_process)
         try:
-            if options["check"]:
-                self.check_counts(configure())
-                return
-            status = run(configure, chosen)
+            with log.set_up(options["verbosity"]):
+                if options["check"]:
+                    self.check_counts(configure())
+                    return
+                status = run(configure, chosen)
         except StartError as error:
             raise CommandError(str(error)) from error
-        sys.exit(status)
+        if self._ends_process:
+            sys.exit(status)
+        if status:
+            raise CommandError("rqpool: the start has failed; the log says why.", returncode=status)
 
     def check_counts(self, configuration: Configuration) -> None:
         """Prints the queue groups and what they may use to standard output, and the warnings to

@@ -160,3 +160,11 @@ def test_a_script_runs_the_pool(start_pool):
     pool = start_pool(command=python_command("-c", example("api-run-pool"))).expect_ready(5)
     pool.expect("of pool shop started: high,default=4, low=1")
     assert pool.stop() == 0
+
+
+def test_a_command_runs_the_pool(start_pool):
+    script = "import django\ndjango.setup()\n" + example("api-call-command") + "print('goes on')\n"
+    pool = start_pool(command=python_command("-c", script)).expect_ready(4)
+    pool.expect("of pool shop started: high,default=4")
+    assert pool.stop() == 0
+    assert pool.found("^goes on$")

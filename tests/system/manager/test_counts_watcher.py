@@ -131,3 +131,31 @@ def test_a_process_that_sends_what_is_no_record_is_ended_and_replaced():
     on_exit(watcher)
     assert watcher.take() == [LoadResult(None, error="The autoscaling process ended: SIGKILL.")]
     assert watcher.due is not None
+
+
+def test_a_process_that_was_ended_has_left_when_it_is_reaped():
+    watcher = CountsWatcher(autoscaling(stays=True), goes_on=True)
+    watcher.begin()
+    pid = watcher._pid
+    assert not watcher.has_left()
+    assert watcher.due > processes.monotonic() - 1
+    os.waitpid(pid, 0)
+    watcher.on_exit(processes.Death(pid, None, signal.SIGKILL))
+    assert watcher.has_left()
+    assert watcher.due is None
+
+
+def test_a_process_that_does_not_end_is_not_waited_for_longer_than_a_moment(monkeypatch):
+    now = processes.monotonic()
+    monkeypatch.setattr(processes, "monotonic", lambda: now)
+    watcher = CountsWatcher(autoscaling(stays=True), goes_on=True)
+    watcher.begin()
+    pid = watcher._pid
+    assert not watcher.has_left()
+    now = watcher.due
+    assert watcher.has_left()
+    os.waitpid(pid, 0)
+
+
+def test_no_process_has_left_at_once():
+    assert CountsWatcher(autoscaling(), goes_on=True).has_left()
