@@ -41,7 +41,7 @@ def run_pool(
     Args:
         counts: the counts, in any form that the setting ``RQ_POOL`` takes: a mapping, the path of
             a YAML file, or a loader. None: search where the command searches.
-        name: the name of the pool. None: the name of the project.
+        name: the name of the pool. None: ``RQ_POOL_NAME``, then the name of the project.
         environment: the environment, a section of the counts that overrides the root. None:
             ``RQ_POOL_ENV``, then ``DJANGO_ENV``.
         burst: stop when every worker has found its queues empty.

@@ -14,7 +14,7 @@ from django.conf import settings
 
 from ..text import short
 from .problems import Kind, Problem
-from .validators import Validator, names, seconds, whole, yes_or_no
+from .validators import Validator, names, pool_name, seconds, whole, yes_or_no
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,13 @@ COUNTS = Setting(
     None,
     "The counts: a mapping, the path of a YAML file, or a loader (a callable or its dotted path).",
 )
+NAME = Setting(
+    "RQ_POOL_NAME",
+    None,
+    "The pool's name, unless ``--name`` gives one. ``None`` takes the first part of the settings "
+    "module's name, or, if that is a word such as ``config``, the project's folder.",
+    pool_name,
+)
 LOADER_TIMEOUT = Setting(
     "RQ_POOL_LOADER_TIMEOUT",
     5.0,
@@ -117,7 +124,16 @@ WAIT_REPLICAS = Setting(
     whole,
 )
 
-SETTINGS = (COUNTS, LOADER_TIMEOUT, PRELOAD, LEARN_PRELOAD, IMMORTAL, HUGE_PAGES, WAIT_REPLICAS)
+SETTINGS = (
+    COUNTS,
+    NAME,
+    LOADER_TIMEOUT,
+    PRELOAD,
+    LEARN_PRELOAD,
+    IMMORTAL,
+    HUGE_PAGES,
+    WAIT_REPLICAS,
+)
 
 CONFIG_FILE = Variable(
     "RQ_POOL_CONFIG",

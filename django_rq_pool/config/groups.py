@@ -56,6 +56,11 @@ class Counts:
         """The groups with bounds, which are scaled."""
         return tuple(group for group in self.groups if group.bounds is not None)
 
+    @property
+    def queues(self) -> set[str]:
+        """The names of the queues of all groups."""
+        return {queue for group in self.groups for queue in group.queues}
+
 
 def parse_counts(
     mapping: object,

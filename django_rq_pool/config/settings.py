@@ -13,10 +13,13 @@ from django.conf import settings
 from django_rq.connection_utils import filter_connection_params
 
 from ..system import signals
+from ..text import short
 from . import declared, loaders
 from .classes import clean_up_seconds, import_problems, override_warnings
 from .groups import Counts, parse_counts
+from .identity import unusable_name
 from .problems import CountsError, Kind, Problem
+from .project import project_name
 from .spelling import misspelt
 from .stop_policy import StopRules, TermPolicy
 
@@ -72,7 +75,7 @@ def configure(
         command_line: see `loaders.find_source`.
         config: see `loaders.find_source`.
         environment: the requested environment; None: see `find_environment`.
-        name: the name of the pool. None: the name of the project.
+        name: the name of the pool. None: ``RQ_POOL_NAME``, then the name of the project.
         term: what TERM does.
         call_loader: whether to call a loader of the project. False: such a configuration has no
             counts.
@@ -101,14 +104,9 @@ def configure(
         term_child = term_child_timeout()
     except CountsError as error:
         problems += error.problems
-    name = name or project_name()
-    if not name.isprintable() or "]" in name:
+    if name and (wanted := unusable_name(name)) is not None:
         problems.append(
-            Problem(
-                Kind.SOURCE,
-                f"--name: {name!r} cannot be part of a process title.",
-                "Use printable characters without ']'.",
-            )
+            Problem(Kind.SOURCE, f"--name: {short(name)} is not {wanted}.", f"Give {wanted}.")
         )
     rules = StopRules(term, term_child)
     warnings = [_if_empty(problem, allow_empty) for problem in loaded.warnings]
@@ -118,7 +116,7 @@ def configure(
     if problems:
         raise CountsError(*problems, *warnings) from cause
     return Configuration(
-        name,
+        name or declared.NAME.value() or project_name(),
         source,
         environment,
         requires_environment,
@@ -262,16 +260,6 @@ def _dyno_warnings(rules: StopRules, counts: Counts) -> Iterator[Problem]:
             "TERM_CHILD: it is not set. When Heroku restarts this dyno, running jobs end at once.",
             "Set TERM_CHILD=1 so that jobs can clean up, or use --term-graceful-wait.",
         )
-
-
-def project_name() -> str:
-    """The name of the project: the first part of the name of its settings module.
-
-    It is not the name of the current directory, because many deploys make a new directory for each
-    release.
-    """
-    module = str(getattr(settings, "SETTINGS_MODULE", None) or "django")
-    return module.partition(".")[0]
 
 
 def queue_connections() -> dict[str, object]:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .identity import unusable_name
+
 Validator = Callable[[object], "str | None"]
 """Takes a value. Returns None if it can be used, else what it must be: ``a dotted path``."""
 
@@ -68,3 +70,12 @@ def whole(value: object) -> str | None:
     """
     fine = is_whole_number(value) and value >= 0  # type: ignore[operator]
     return None if fine else "a whole number, 0 or more"
+
+
+def pool_name(value: object) -> str | None:
+    """The `Validator` of a pool's name, or None for a pool that has none of its own.
+
+    Args:
+        value: any value.
+    """
+    return None if value is None else unusable_name(value)

@@ -73,8 +73,8 @@ def _add_what(what: ArgumentGroup) -> None:
         "--name",
         "--appname",
         metavar="NAME",
-        help="the pool's name in process titles, logs and worker names (default: the "
-        "project's name)",
+        help="the pool's name in process titles, logs and worker names (default: the setting "
+        "RQ_POOL_NAME, the project's name)",
     )
     what.add_argument(
         "--allow-empty",
