@@ -1,8 +1,9 @@
 """Swap channel: how a new pool and an older one talk while one takes over from the other.
 
-Rule of the room: messages on a Unix socket that one user's processes can reach and no file stands
-for (Linux). The older pool says what workers it has, the new one what workers it may keep. What was
-said holds as long as the connection does, so a new pool that dies changes nothing.
+Rule of the room: messages on a Unix socket that only this user's processes can reach and that ends
+with the older manager (Linux). The older pool says what workers it has, the new one what workers it
+may keep. What was said holds as long as the connection does, so a new pool that dies changes
+nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import os
 import select
 import socket
 import struct
-import sys
 from collections.abc import Mapping
 
-from ..system import processes
+from ..system import process_files, processes
 from ..system.messages import MessageError, MessageReader, encode
+from ..system.ownership import is_ours
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -27,14 +28,13 @@ Workers = Mapping[str, int]
 _CREDENTIALS = struct.Struct("3i")
 """Pid, user and group of a peer; see SO_PEERCRED in unix(7)."""
 
+_SOCKET = "swap"
+"""The name of the socket among the manager's process files."""
+
 
 def available() -> bool:
     """Whether this system has what it takes."""
-    return sys.platform.startswith("linux")
-
-
-def _address(pid: int) -> str:
-    return f"\0rqpool/{os.geteuid()}/{pid}"
+    return process_files.available()
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:
@@ -101,15 +101,14 @@ class SwapListener:
     """Where newer pools connect to this one's manager. Open until `close`.
 
     Raises:
-        OSError: there is such a socket already, such as one of another container's process that
-            has the same pid.
+        OSError: see `process_files.listen_at`.
     """
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.setblocking(False)
         try:
-            self._socket.bind(_address(os.getpid()))
+            self._place = process_files.listen_at(self._socket, _SOCKET)
             self._socket.listen(4)
         except OSError:
             self._socket.close()
@@ -125,7 +124,7 @@ class SwapListener:
         with contextlib.suppress(OSError):  # nobody is there any more
             while True:
                 connection, _ = self._socket.accept()
-                if _peer(connection)[1] == os.geteuid():
+                if is_ours(_peer(connection)[1]):
                     channels.append(SwapChannel(connection))
                 else:
                     connection.close()
@@ -133,7 +132,9 @@ class SwapListener:
 
     def close(self) -> None:
         """Closes the socket; channels that were accepted stay open."""
-        self._socket.close()
+        if self._socket.fileno() >= 0:
+            os.close(self._place)
+            self._socket.close()
 
 
 def listen() -> SwapListener | None:
@@ -149,13 +150,15 @@ def listen() -> SwapListener | None:
 
 def connect(pid: int) -> SwapChannel | None:
     """A channel to the manager with this pid, or None when it does not listen."""
-    if not available():
+    address = process_files.path_of(pid, _SOCKET)
+    if address is None:  # an earlier version's, perhaps
         return None
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.setblocking(False)
-        connection.connect(_address(pid))
-        if _peer(connection) == (pid, os.geteuid()):
+        connection.connect(address)
+        listener, user = _peer(connection)
+        if listener == pid and is_ours(user):
             return SwapChannel(connection)
     except OSError as error:
         logger.debug("manager %d has no swap channel: %s", pid, error)

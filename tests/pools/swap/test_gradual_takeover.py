@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import signal
 import socket
@@ -12,6 +11,7 @@ import psutil
 import pytest
 from rq.job import JobStatus
 
+from django_rq_pool.system import process_files
 from harness import DEADLINE, Pool, eventually
 
 LOGGING = """
@@ -183,7 +183,7 @@ def closed_after(manager: int, sent: bytes) -> bool:
     """Whether a manager closes the connection on which it was sent something."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(DEADLINE)
-        connection.connect(f"\0rqpool/{os.geteuid()}/{manager}")
+        connection.connect(process_files.path_of(manager, "swap"))
         with contextlib.suppress(BrokenPipeError):
             connection.sendall(sent)
         try:
