@@ -19,7 +19,9 @@ import time
 from django.conf import settings
 
 from django_rq_pool.config.groups import Counts, parse_counts
+from django_rq_pool.config.identity import Identity
 from django_rq_pool.ipc.assignment import Assignment, EntryPoints
+from django_rq_pool.ipc.identity_record import IdentityRecord
 from django_rq_pool.ipc.reports import Event
 from django_rq_pool.manager.loop import Manager
 from django_rq_pool.manager.parts import ManagerOptions, Parts
@@ -64,7 +66,8 @@ def make_manager(counts: Counts) -> Manager:
         release_inherited=nothing,
     )
     status = StatusNotifier("turns", Launch(), Notifier({}))
-    parts = Parts(inbox, spawner, status, OutgoingPool(), NoTakeover())
+    record = IdentityRecord(Identity("turns", None, "turns", {}), ())
+    parts = Parts(inbox, spawner, status, OutgoingPool(record), NoTakeover())
     return Manager(ManagerOptions("turns"), counts, parts)
 
 

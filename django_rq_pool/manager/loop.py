@@ -314,6 +314,7 @@ class Manager:
                 logger.warning("%s", warning)
             if self._targets.adopt(result.counts):
                 logger.info("counts: %s", self._targets)
+                self._outgoing.serves(result.counts.queues)
         if self._reloading:
             self._reloading = False
             self._status.reloaded()

@@ -23,11 +23,13 @@ from ..autoscaling.process import run_autoscaling
 from ..config import redis_clients
 from ..config.classes import clean_up_seconds
 from ..config.problems import Kind
+from ..config.project import find_identity
 from ..config.settings import Configuration
 from ..config.stop_policy import STOP_SIGNALS, TIMER_SIGNALS
 from ..connections import manager_connections
 from ..errors import ExitStatus, StartError
 from ..ipc.assignment import EntryPoints
+from ..ipc.identity_record import IdentityRecord
 from ..ledger.recovery_process import run_recovery
 from ..manager.loop import Manager
 from ..manager.parts import ManagerOptions, Parts
@@ -36,7 +38,8 @@ from ..manager.status_notifier import StatusNotifier
 from ..planning import phases
 from ..planning.plan import IMMEDIATE_STOP_GRACE, PlanOptions
 from ..planning.progress import StartGoal
-from ..swap import discovery
+from ..swap import discovery, older_pools
+from ..swap.older_pools import ThisPool
 from ..swap.release import OutgoingPool
 from ..swap.takeover import GradualTakeover, NoTakeover, Takeover, starting_counts
 from ..system import processes, signals
@@ -139,16 +142,19 @@ def _run(
         notifier = Notifier(os.environ)
         configuration = configure()
         _require_no_bounds_in_burst(configuration, options)
-        # A swap that is ready before this pool finds it by its title, and ends it.
-        setproctitle(discovery.title(configuration.name, "starting"))
         if options.swap is not SwapMode.NONE:
             _require_counts(configuration)
+        pool, record = _introduce(configuration)
+        stack.callback(record.close)
+        older_pools.check(pool, replaces=options.swap is not SwapMode.NONE)
         for warning in configuration.warnings:
             logger.warning("%s", warning)
         if not options.wait:
             launch.succeed()
         _prepare_image(configuration, options)
-        return _manager(configuration, options, inbox, logfiles, launch, notifier).run()
+        return _manager(
+            configuration, options, inbox, logfiles, launch, notifier, pool, record
+        ).run()
 
 
 def _hold_lock(options: RunOptions, stack: contextlib.ExitStack) -> RunOptions:
@@ -161,6 +167,16 @@ def _hold_lock(options: RunOptions, stack: contextlib.ExitStack) -> RunOptions:
         stack.callback(os.close, lock)
     left = options.swap_timeout - (processes.monotonic() - began)
     return replace(options, swap_timeout=max(_LEAST_TIME, left))
+
+
+def _introduce(configuration: Configuration) -> tuple[ThisPool, IdentityRecord]:
+    """Lets other pools find this one by its title, and read which site it is of."""
+    queues = configuration.counts.queues
+    identity = find_identity(configuration.name, configuration.counts)
+    record = IdentityRecord(identity, queues)  # first: whoever finds the title reads it
+    # A swap that is ready before this pool finds it by its title, and ends it.
+    setproctitle(discovery.title(configuration.name, "starting"))
+    return ThisPool(identity, identity.site(queues)), record
 
 
 def _require_no_bounds_in_burst(configuration: Configuration, options: RunOptions) -> None:
@@ -201,10 +217,12 @@ def _manager(
     logfiles: LogFiles,
     launch: Launch,
     notifier: Notifier,
+    pool: ThisPool,
+    record: IdentityRecord,
 ) -> Manager:
     name, stop_rules = configuration.name, configuration.stop_rules
-    takeover = _takeover(name, options)
-    outgoing = OutgoingPool()
+    takeover = _takeover(pool, options)
+    outgoing = OutgoingPool(record)
 
     def release_inherited() -> None:
         launch.become_worker()
@@ -237,16 +255,16 @@ def _manager(
     )
     counts = configuration.counts
     if takeover.replaces:
-        counts = starting_counts(name, counts)
+        counts = starting_counts(pool, counts)
     parts = Parts(inbox, spawner, StatusNotifier(name, launch, notifier), outgoing, takeover)
     return Manager(manager_options, counts, parts)
 
 
-def _takeover(name: str, options: RunOptions) -> NoTakeover:
+def _takeover(pool: ThisPool, options: RunOptions) -> NoTakeover:
     if options.swap is SwapMode.NONE:
         return NoTakeover()
     kind = GradualTakeover if options.swap is SwapMode.GRADUAL else Takeover
-    return kind(name, options.swap_timeout)
+    return kind(pool, options.swap_timeout)
 
 
 def _start_goal(options: RunOptions) -> StartGoal | None:

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from ..system.ownership import is_ours
+
 logger = logging.getLogger("django_rq_pool")
 
 _TITLE = "rqpool-manager["
@@ -31,39 +33,34 @@ def title(name: str, text: str) -> str:
     return f"{_TITLE}{name}]: {text}"
 
 
-def is_manager(pid: int) -> bool:
-    """Whether the process with this pid is alive and the manager of a pool of any name."""
-    try:
-        shown = _title_of(psutil.Process(pid))
-    except (psutil.Error, ValueError):  # no pid is negative
-        return False
-    return shown.startswith(_TITLE) and "]: " in shown
-
-
 class RunningManager:
     """The manager of another pool. Open until `close`.
 
     Args:
         process: the manager, as psutil has identified it by pid and start time.
         name: the name of its pool.
+
+    Attributes:
+        pid: its process id.
+        name: see above.
     """
 
     def __init__(self, process: psutil.Process, name: str) -> None:
         self.pid = process.pid
+        self.name = name
         self._process = process
-        self._name = name
         # Another process may get this pid later. The descriptor stays with the process for which
         # it was opened; `is_it` tells whether that was the right one.
         self._pidfd = _open_pidfd(process.pid)
 
     def __repr__(self) -> str:
-        return f"Other({self.pid}, {self._name!r})"
+        return f"Other({self.pid}, {self.name!r})"
 
     def is_it(self) -> bool:
         """Whether the process is still the one that was found, and still such a manager."""
         try:
             return self._process.is_running() and _title_of(self._process).startswith(
-                title(self._name, "")
+                title(self.name, "")
             )
         except psutil.Error:
             return False
@@ -88,12 +85,19 @@ class RunningManager:
             logger.warning(
                 "manager %d of pool %s: cannot send %s: %s",
                 self.pid,
-                self._name,
+                self.name,
                 signum.name,
                 error,
             )
             return False
         return True
+
+    def folder(self) -> str | None:
+        """The directory that the manager works in, or None if the system does not tell."""
+        try:
+            return os.path.realpath(self._process.cwd().removesuffix(" (deleted)"))
+        except psutil.Error:
+            return None
 
     def fileno(self) -> int | None:
         """A descriptor that is readable once the manager has ended; None where the system has no
@@ -170,7 +174,7 @@ def _managers(name: str) -> Iterator[psutil.Process]:
         try:
             if (
                 _title_of(process).startswith(title(name, ""))
-                and process.uids().effective == os.geteuid()
+                and is_ours(process.uids().effective)  # anybody may have the title
                 and _sees_our_pids(process.pid)
             ):
                 process.create_time()  # psutil remembers it, even when the process has ended

@@ -6,8 +6,9 @@ Rule of the room: it gives up workers only for as long as the newer pool's conne
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from ..ipc.identity_record import IdentityRecord
 from ..ipc.swap_channel import SwapChannel, Workers, listen
 
 logger = logging.getLogger("django_rq_pool")
@@ -17,11 +18,15 @@ class OutgoingPool:
     """This pool, as one that newer pools may take over from. It gives up workers as they become
     ready there. While it finishes its last jobs a third pool may want to take over from both.
 
+    Args:
+        record: tells newer pools which site this one is of.
+
     Attributes:
         keep: how many workers of a group may be kept; a group that is not here is not limited.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, record: IdentityRecord) -> None:
+        self._record = record
         self.keep: Workers = {}
         self._channels: list[SwapChannel] = []
         self._listener = listen()
@@ -56,8 +61,17 @@ class OutgoingPool:
         for channel in self._channels:
             channel.send(have())
 
+    def serves(self, queues: Iterable[str]) -> None:
+        """Tells newer pools what this one serves from now on.
+
+        Args:
+            queues: the names of its queues.
+        """
+        self._record.update(queues)
+
     def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection, and the record."""
+        self._record.close()
         for each in (self._listener, *self._channels):
             if each is not None:
                 each.close()

@@ -1,4 +1,4 @@
-"""Takeover: once this pool is ready, the older pools of its name leave gracefully.
+"""Takeover: once this pool is ready, the older pools of its site and name leave gracefully.
 
 Rule of the room: an older pool is told to leave only when this one can do its work, and is watched
 until it has gone; nothing of it is ever killed.
@@ -18,8 +18,9 @@ from ..planning.plan import Wanted
 from ..planning.progress import all_ready, ready_workers
 from ..planning.roster import Roster
 from ..system import processes
-from . import discovery, handover
+from . import handover, older_pools
 from .discovery import RunningManager
+from .older_pools import ThisPool
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -37,15 +38,15 @@ ANSWER_LIMIT = 2.0
 """Seconds that a pool waits at its start to hear what workers there are in the older one."""
 
 
-def starting_counts(name: str, counts: Counts) -> Counts:
+def starting_counts(pool: ThisPool, counts: Counts) -> Counts:
     """The counts with which to take over from the youngest of the older pools; see
     `handover.starting_counts`. To be called while nothing has been forked yet, because it waits.
 
     Args:
-        name: the name of the pool.
+        pool: this pool.
         counts: as they were loaded.
     """
-    older = discovery.find_older(name) if counts.bounded else []
+    older = older_pools.find_own(pool) if counts.bounded else []
     try:
         have = swap_channel.ask(older[-1].pid, ANSWER_LIMIT) if older else None
     finally:
@@ -102,16 +103,16 @@ class Takeover(NoTakeover):
     """This pool takes the place of older ones all at once: both are complete for a moment.
 
     Args:
-        name: the name of the pool.
+        pool: this pool.
         timeout: seconds that an older pool may have been starting, unseen, when this one is ready.
             For so long others are looked for again, so that of two swaps at once one pool is left.
     """
 
     replaces = True
 
-    def __init__(self, name: str, timeout: float) -> None:
+    def __init__(self, pool: ThisPool, timeout: float) -> None:
         super().__init__()
-        self._name = name
+        self._pool = pool
         self._timeout = timeout
         self._search_at = self._search_until = 0.0
         self._pause = LOOK_AGAIN
@@ -125,7 +126,7 @@ class Takeover(NoTakeover):
     def _search(self) -> None:
         """Asks those that have not been asked."""
         asked = {manager.pid for manager in self._leaving}
-        for manager in discovery.find_older(self._name):
+        for manager in older_pools.find_own(self._pool):
             if manager.pid in asked:
                 manager.close()
             else:
@@ -135,7 +136,7 @@ class Takeover(NoTakeover):
 
     def _ask(self, manager: RunningManager) -> None:
         if manager.send(signal.SIGQUIT):
-            logger.info("pool %s of manager %d is asked to leave", self._name, manager.pid)
+            logger.info("pool %s of manager %d is asked to leave", manager.name, manager.pid)
             self._leaving.append(manager)
         else:
             manager.close()
@@ -150,7 +151,7 @@ class Takeover(NoTakeover):
     def look(self, wanted: Sequence[Wanted], roster: Roster) -> None:
         """Notes who has gone, and searches again when it is time."""
         for manager in [manager for manager in self._leaving if manager.is_gone()]:
-            logger.info("pool %s of manager %d has gone", self._name, manager.pid)
+            logger.info("pool %s of manager %d has gone", manager.name, manager.pid)
             self._leaving.remove(manager)
             manager.close()
         now = processes.monotonic()
@@ -180,13 +181,13 @@ class GradualTakeover(Takeover):
     when this one is complete.
     """
 
-    def __init__(self, name: str, timeout: float) -> None:
-        super().__init__(name, timeout)
+    def __init__(self, pool: ThisPool, timeout: float) -> None:
+        super().__init__(pool, timeout)
         self._channels: list[tuple[RunningManager, SwapChannel]] = []
         self._silent_until = processes.monotonic() + SILENCE
         self._ceilings: dict[str, int] = {}
         self._begun = False
-        for manager in discovery.find_older(name):
+        for manager in older_pools.find_own(pool):
             channel = swap_channel.connect(manager.pid)
             if channel is None:
                 logger.warning("pool of manager %d cannot be taken over gradually", manager.pid)

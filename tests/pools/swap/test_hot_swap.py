@@ -241,7 +241,7 @@ def test_a_pool_that_loads_slowly_is_ended_by_a_younger_one_that_is_ready_first(
 def test_a_name_that_cannot_be_told_in_a_title_is_refused(start_pool):
     pool = start_pool("high=1", "--name", "shop]: managing")
     assert pool.wait() == 1
-    assert "--name: 'shop]: managing' cannot be part of a process title." in pool.text()
+    assert "--name: 'shop]: managing' is not a name of 1 to 100 printable characters" in pool.text()
 
 
 def test_a_deploy_takes_no_job_before_it_is_known_to_be_good(deploy, start_pool, name, enqueue):
