@@ -22,8 +22,8 @@ from .redis_errors import UNREACHABLE, forbidden, refused
 
 COMMAND_TIMEOUT = 3.0
 """Seconds within which a server must answer a command, or a connection be opened. A server that is
-well answers within milliseconds. While a worker waits for longer it does not hear that it shall
-stop, which it has to do within five seconds."""
+well answers within milliseconds. A worker that has no job in hand and is asked to stop waits for
+less, see `stop_aware`. One with a job does not hear of it meanwhile."""
 
 SUBSCRIPTION_CHECK = 30.0
 """Seconds between two questions whether the server still serves a subscription. Nothing else is

@@ -28,6 +28,7 @@ from .pool_redis import COMMAND_TIMEOUT, PoolRedis
 from .redis_errors import UNAVAILABLE as UNAVAILABLE  # who waits
 from .redis_errors import UNREACHABLE as UNREACHABLE  # who waits for a client knows its errors
 from .server_options import wrong_option
+from .stop_aware import StopAware, stop_aware_class
 
 try:
     from redis.driver_info import DriverInfo
@@ -68,7 +69,7 @@ _USER_TIMEOUT = {"TCP_USER_TIMEOUT": 10_000}
 """The same for a connection on which something has been sent, in milliseconds. Linux only."""
 
 
-def client(group: QueueGroup) -> Redis:
+def client(group: QueueGroup, stop_aware: StopAware | None = None) -> Redis:
     """A new Redis client for a group's queues, made from the settings and not connected yet.
 
     It has its own connections, also where the settings name a cache of the project. It repeats
@@ -80,8 +81,9 @@ def client(group: QueueGroup) -> Redis:
 
     Args:
         group: the queue group; all of its queues have the same Redis connection.
+        stop_aware: how the process waits for the server, if a stop may end that.
     """
-    return _own_client(get_connection(group.queues[0]))
+    return _own_client(get_connection(group.queues[0]), stop_aware)
 
 
 def assemble(group: QueueGroup) -> None:
@@ -111,10 +113,11 @@ class Probe:
 
     Args:
         group: the queue group.
+        stop_aware: how the process waits for the server, if a stop may end that.
     """
 
-    def __init__(self, group: QueueGroup) -> None:
-        self._redis = client(group)
+    def __init__(self, group: QueueGroup, stop_aware: StopAware | None = None) -> None:
+        self._redis = client(group, stop_aware)
 
     def check(self) -> None:
         """Writes `PROBE_KEY`.
@@ -130,13 +133,14 @@ class Probe:
             self._redis.connection_pool.disconnect()  # no connection more for each worker
 
 
-def probe(group: QueueGroup) -> Probe:
+def probe(group: QueueGroup, stop_aware: StopAware | None = None) -> Probe:
     """A new probe of a group's server.
 
     Args:
         group: the queue group.
+        stop_aware: how the process waits for the server, if a stop may end that.
     """
-    return Probe(group)
+    return Probe(group, stop_aware)
 
 
 def keep_driver_quiet(redis: Redis) -> None:
@@ -186,9 +190,10 @@ def rehearse(group: QueueGroup) -> None:
     redis.close()
 
 
-def _own_client(theirs: Redis) -> PoolRedis:
+def _own_client(theirs: Redis, stop_aware: StopAware | None) -> PoolRedis:
     """A client of the pool with the class and the connection options of a client of the project."""
-    own = _own_class(type(theirs))(connection_pool=_own_pool(theirs.connection_pool))
+    pool = _own_pool(theirs.connection_pool, stop_aware)
+    own = _own_class(type(theirs))(connection_pool=pool)
     own.auto_close_connection_pool = True
     return own
 
@@ -200,27 +205,29 @@ def _own_class(theirs: type[Redis]) -> type[PoolRedis]:
     return type(f"Pool{theirs.__name__}", (PoolRedis, theirs), {})
 
 
-def _own_pool(theirs: ConnectionPool) -> ConnectionPool:
+def _own_pool(theirs: ConnectionPool, stop_aware: StopAware | None) -> ConnectionPool:
     """An unlimited connection pool with the options of another.
 
     A ``BlockingConnectionPool`` has a worker wait for a connection that it holds itself.
     """
     options = _own_options(theirs)
+    if stop_aware is not None:
+        options["connection_class"] = stop_aware_class(options["connection_class"], stop_aware)
     if not isinstance(theirs, SentinelConnectionPool):
         return ConnectionPool(**options)
     return SentinelConnectionPool(
         theirs.service_name,
-        _own_sentinel(theirs.sentinel_manager),
+        _own_sentinel(theirs.sentinel_manager, stop_aware),
         is_master=theirs.is_master,
         check_connection=theirs.check_connection,
         **options,
     )
 
 
-def _own_sentinel(theirs: Sentinel) -> Sentinel:
+def _own_sentinel(theirs: Sentinel, stop_aware: StopAware | None) -> Sentinel:
     """A Sentinel manager with its own clients: the other's would repeat each question ten times."""
     own = copy.copy(theirs)
-    own.sentinels = [_own_client(each) for each in theirs.sentinels]
+    own.sentinels = [_own_client(each, stop_aware) for each in theirs.sentinels]
     return own
 
 

@@ -20,6 +20,7 @@ _DONE = struct.Struct("=Qd")
 """Number of jobs that have ended, and the seconds that they ran, all together."""
 _PAUSED_AT = _JOB.size
 _LEFT_AT = _PAUSED_AT + _FLAG.size
+_CUT_OFF_AT = _LEFT_AT + _FLAG.size
 _DONE_AT = 104
 _SIZE = 128
 _SLAB = mmap.PAGESIZE
@@ -61,6 +62,10 @@ class Slot:
         """Notes that the worker has left nothing behind in Redis."""
         _FLAG.pack_into(self._slab, self._offset + _LEFT_AT, True)
 
+    def cut_off(self) -> None:
+        """Notes that the worker leaves, without a job, and that Redis does not answer it."""
+        _FLAG.pack_into(self._slab, self._offset + _CUT_OFF_AT, True)
+
     def clear(self) -> None:
         """Empties the slot for a new worker."""
         self._slab[self._offset : self._offset + _SIZE] = bytes(_SIZE)
@@ -89,6 +94,11 @@ class Slot:
         """Whether the worker has left nothing behind in Redis. An exit status cannot tell: the
         process may be ended with any status by a job that runs in it."""
         return bool(_FLAG.unpack_from(self._slab, self._offset + _LEFT_AT)[0])
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether Redis did not answer the worker when it left."""
+        return bool(_FLAG.unpack_from(self._slab, self._offset + _CUT_OFF_AT)[0])
 
     @property
     def done(self) -> tuple[int, float]:

@@ -7,7 +7,8 @@ are ignored.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from ..config.stop_policy import INFO, STOP_SIGNALS, TIMER_SIGNALS
 from ..system import signals
@@ -49,8 +50,34 @@ class StopListener:
         Returns:
             Whether the process shall leave.
         """
+        self.wait_for(fds, seconds)
+        return self.stopping
+
+    def wait_for(self, fds: Iterable[int], seconds: float) -> set[int]:
+        """Waits like `wait`.
+
+        Args:
+            fds: descriptors to watch.
+            seconds: how long at most.
+
+        Returns:
+            Which of the descriptors are readable.
+        """
         lifeline = [] if self.stopping else [self._lifeline.fileno()]
         readable = self._inbox.wait([*lifeline, *fds], max(0.0, seconds))
-        if readable.intersection(lifeline) or self._inbox.take():
+        if readable.intersection(lifeline):
+            self.stopping = True
+        self.is_stopping()
+        return readable.difference(lifeline)
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """A context that the first stop signal ends with `signals.Interrupted`."""
+        with self._inbox.interruptible(() if self.is_stopping() else STOP_SIGNALS):
+            yield
+
+    def is_stopping(self) -> bool:
+        """Handles the signals that have arrived. Returns `stopping`."""
+        if any(signum in STOP_SIGNALS for signum in self._inbox.take()):
             self.stopping = True
         return self.stopping

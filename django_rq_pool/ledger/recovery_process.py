@@ -11,8 +11,8 @@ import logging
 from redis.exceptions import ResponseError
 from setproctitle import setproctitle
 
-from ..config.groups import QueueGroup
-from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, client, probe
+from ..config.redis_clients import REDIS_RETRY, UNREACHABLE, Probe, client, probe
+from ..config.stop_aware import StopAware
 from ..ipc.assignment import RECOVERED, DeadWorker
 from ..ipc.stop_listener import StopListener
 from ..system import processes
@@ -60,9 +60,11 @@ def _run(dead: DeadWorker, listener: StopListener) -> int:
     name = dead.assignment.name
     recovery: Recovery | None = None
     taken, told = False, ""
-    while _await_redis(name, dead.assignment.group, listener):
+    stop_aware = StopAware(listener.wait_for, listener.is_stopping, listener.opening)
+    server = probe(dead.assignment.group, stop_aware)
+    while _await_redis(name, server, listener):
         try:
-            recovery = recovery or _recovery(dead)
+            recovery = recovery or _recovery(dead, stop_aware)
             taken = not recovery.lock()
             if not taken:
                 recovery.unregister()
@@ -82,9 +84,8 @@ def _run(dead: DeadWorker, listener: StopListener) -> int:
     return 1
 
 
-def _await_redis(name: str, group: QueueGroup, listener: StopListener) -> bool:
+def _await_redis(name: str, server: Probe, listener: StopListener) -> bool:
     """Waits until Redis accepts writes; False when the process was asked to leave before."""
-    server = probe(group)
     told = False
     while True:
         try:
@@ -109,9 +110,9 @@ def _guard(recovery: Recovery, horse_pid: int) -> None:
     logger.debug("horse %d ended after %.1f s", horse_pid, processes.monotonic() - began)
 
 
-def _recovery(dead: DeadWorker) -> Recovery:
+def _recovery(dead: DeadWorker, stop_aware: StopAware) -> Recovery:
     group, name = dead.assignment.group, dead.assignment.name
-    redis = client(group)
+    redis = client(group, stop_aware)
     member = member_of_group(name, dead.assignment.pool, group, redis)
     # A worker that has never been ready has had no job, and perhaps a class that cannot be built.
     notice = FailureNotice(group, name) if dead.ready else None

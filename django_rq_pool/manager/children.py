@@ -261,7 +261,9 @@ class Children:
                 ready=record.ready_at is not None,
                 token=secrets.token_hex(8),
             )
-            self.roster.unrecovered[record.name] = UnrecoveredWorker(record.name)
+            self.roster.unrecovered[record.name] = UnrecoveredWorker(
+                record.name, cut_off=slot.is_cut_off
+            )
         ended, seconds = self._done_before.get(record.group, (0, 0.0))
         self._done_before[record.group] = (ended + slot.done[0], seconds + slot.done[1])
         self._spawner.forget(assignment)

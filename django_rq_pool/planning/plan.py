@@ -179,7 +179,9 @@ def make_plan(
     if leaves:
         planner.stop_recoveries(kill=phase is Phase.TERMINATING)
     may_end = phase in STOPS or (phase is Phase.RUNNING and plan_options.burst and not wanting)
-    return planner.plan(finished=phase is Phase.LEAVING or (may_end and roster.is_empty()))
+    return planner.plan(
+        finished=phase is Phase.LEAVING or (may_end and roster.is_empty(leaves=leaves))
+    )
 
 
 class _Planner:
@@ -266,6 +268,8 @@ class _Planner:
         at_work = sum(recovery.guards == 0 for recovery in self.roster.recoveries.values())
         free = max(0, RECOVERIES_AT_ONCE - at_work)
         for dead in self.roster.unrecovered.values():
+            if last_try and dead.cut_off:
+                continue
             due = dead.due(last_try=last_try)
             if self.now < due:
                 self.wake_at(due)

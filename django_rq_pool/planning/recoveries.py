@@ -27,12 +27,15 @@ class UnrecoveredWorker:
         failures: how many of its recovery processes have failed, or could not be forked.
         failed_at: when the latest of them has.
         not_before: the earliest time of the next one.
+        cut_off: Redis did not answer the worker when it left, without a job. A pool that leaves
+            too does not try: its processes would wait for the same server, a few at a time.
     """
 
     name: str
     failures: int = 0
     failed_at: float = float("-inf")
     not_before: float = float("-inf")
+    cut_off: bool = False
 
     def failed(self, now: float, chance: float) -> UnrecoveredWorker:
         """Counts a recovery process that has failed, or could not be forked.

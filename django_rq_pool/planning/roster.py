@@ -215,9 +215,14 @@ class Roster:
         """
         return self._workers.pop(pid, None)
 
-    def is_empty(self) -> bool:
-        """Whether the manager is the last process of the pool and no dead worker is left over."""
-        return not (self._workers or self.orphans or self.unrecovered or self.recoveries)
+    def is_empty(self, *, leaves: bool) -> bool:
+        """Whether the manager is the last process of the pool, and no dead worker is left over.
+
+        Args:
+            leaves: the pool is about to leave. It does so without those that are cut off.
+        """
+        left_over = any(not (leaves and dead.cut_off) for dead in self.unrecovered.values())
+        return not (self._workers or self.orphans or left_over or self.recoveries)
 
     def adopt(self, orphan: Orphan) -> None:
         """Adds an orphaned work horse.

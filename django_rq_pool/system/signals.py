@@ -1,8 +1,9 @@
 """Unix signals: an inbox that collects signals, and a wait that ends when one arrives.
 
-Rule of the room: a handler only records the number. The owner of the inbox does the work in its own
-loop. No signal is lost: the wakeup pipe, which can be full, only wakes; the numbers are recorded
-separately, each once, in the order of the last arrival.
+Rule of the room: a handler only records the number; it raises an exception only where the owner has
+asked for that. The owner of the inbox does the work in its own loop. No signal is lost: the wakeup
+pipe, which can be full, only wakes; the numbers are recorded separately, each once, in the order of
+the last arrival.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ _AT_ONCE = 1e-6
 """Seconds; a timer of 0 would never end."""
 
 
+class Interrupted(BaseException):
+    """A signal has ended what its process was waiting for."""
+
+
 class SignalInbox:
     """Catches signals of this process until it is closed. A forked process has none of it.
 
@@ -42,6 +47,7 @@ class SignalInbox:
         self._without_effect = tuple(without_effect)
         self._arrived: deque[Number] = deque()
         self._note = self._arrived_now
+        self._interrupting: frozenset[Number] = frozenset()
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._read_end, False)
         os.set_blocking(self._write_end, False)
@@ -53,6 +59,9 @@ class SignalInbox:
 
     def _arrived_now(self, number: Number, frame: FrameType | None) -> None:
         self._arrived.append(number)
+        if number in self._interrupting:
+            self._interrupting = frozenset()
+            raise Interrupted
 
     def catch(self, numbers: Iterable[Number]) -> None:
         """Catches more signals.
@@ -76,6 +85,28 @@ class SignalInbox:
             raise SystemExit(ExitStatus.SIGNAL + number)
 
         self._handlers.install(numbers, leave)
+
+    @contextlib.contextmanager
+    def interruptible(self, numbers: Iterable[Number]) -> Iterator[None]:
+        """Lets signals end the block, for a call that blocks and cannot be waited for with `wait`.
+        They are recorded like any other. The block must be fit to end anywhere.
+
+        A signal that arrives in the last instant before a system call ends it only when that
+        returns: whatever blocks here needs a time limit too.
+
+        Args:
+            numbers: the signals.
+
+        Raises:
+            Interrupted: one of them arrives, or has arrived and was not taken yet.
+        """
+        try:
+            self._interrupting = frozenset(numbers)
+            if not self._interrupting.isdisjoint(self._arrived):
+                raise Interrupted
+            yield
+        finally:
+            self._interrupting = frozenset()
 
     def take(self) -> list[signal.Signals]:
         """Returns the signals that arrived since the last call, without SIGCHLD."""

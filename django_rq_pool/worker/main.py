@@ -55,9 +55,11 @@ def run_worker(assignment: Assignment) -> int:
             except link.unavailable as error:
                 if link.ready:
                     logger.warning("worker %s could not unregister: %s", assignment.name, error)
+                    link.note_end()
                     return ExitStatus.FAILED
         if worker is None:
             assignment.slot.leave()  # it has not begun to register
+        link.note_end()
         return ExitStatus.ENDED
     except BaseException as error:  # a project's class may raise anything, SystemExit included
         if link.ready:
@@ -78,7 +80,7 @@ def _why_not_ready(error: BaseException) -> str:
 def _prepare(assignment: Assignment, link: ManagerLink) -> PooledWorker:
     group = assignment.group
     worker_class = pooled(worker_class_of(group))
-    redis = redis_clients.client(group)
+    redis = redis_clients.client(group, link.stop_aware)
     worker: PooledWorker = make_worker(worker_class, group, assignment.name, redis)
     worker.attach(link)
     try:

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from redis.exceptions import NoPermissionError, RedisError
 
 from ..config.redis_clients import REDIS_RETRY, UNAVAILABLE, UNREACHABLE, Probe, probe
 from ..config.redis_errors import Trouble, told, trouble
-from ..config.stop_policy import INFO, TIMER_SIGNALS, WORKER_SIGNALS, TermPolicy
+from ..config.stop_aware import StopAware
+from ..config.stop_policy import (
+    INFO,
+    STOP_SIGNALS,
+    TIMER_SIGNALS,
+    WORKER_SIGNALS,
+    TermPolicy,
+)
 from ..ipc.assignment import Assignment
 from ..ipc.reports import Event
 from ..system import signals, stacks
@@ -40,6 +49,8 @@ class ManagerLink:
         paused: no new job shall be taken (USR2) until CONT.
         stop_signal: by which it was asked to stop; QUIT when the manager is gone.
         handlers: what handles signals while a job runs. The processes of the job have none of it.
+        stop_aware: how the worker waits for answers of Redis: while it has no job in hand, a stop
+            ends that soon.
     """
 
     def __init__(self, assignment: Assignment) -> None:
@@ -58,7 +69,19 @@ class ManagerLink:
         self._probe: Probe | None = None
         self._inbox = signals.SignalInbox(WORKER_SIGNALS, _WITHOUT_EFFECT)
         self.handlers = Handlers()
+        self.stop_aware = StopAware(
+            self.wait, self._is_leaving, self._opening, lambda: self.slot.busy
+        )
         signals.unblock()
+
+    def _is_leaving(self) -> bool:
+        self.handle_signals()
+        return self.stopping
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        with self._inbox.interruptible(() if self._is_leaving() else STOP_SIGNALS):
+            yield
 
     def wait(self, fds: list[int], seconds: float | None) -> set[int]:
         """Waits for descriptors, signals and the end of the manager, and handles the latter two.
@@ -140,7 +163,7 @@ class ManagerLink:
             NoPermissionError: the worker has never been ready, and may not write.
         """
         if self._probe is None:
-            self._probe = probe(self.assignment.group)
+            self._probe = probe(self.assignment.group, self.stop_aware)
         self.handle_signals()
         if isinstance(error, NoPermissionError):
             self._is_denied = True
@@ -152,9 +175,9 @@ class ManagerLink:
             try:
                 self._probe.check()
             except self.unavailable as raised:
-                self._report_lost(raised)
                 if self.stopping:
                     return False
+                self._report_lost(raised)
                 self.wait([], REDIS_RETRY)
             else:
                 if not self._is_denied:
@@ -171,6 +194,12 @@ class ManagerLink:
         if self._trouble is not None:
             self._trouble = None
             self.assignment.reports.send(Event.REDIS_BACK)
+
+    def note_end(self) -> None:
+        """Notes on the scoreboard if Redis has not answered the worker when it left. To be called
+        by one that could not unregister."""
+        if self.stop_aware.gave_up and not self.slot.busy:
+            self.slot.cut_off()
 
     def become_scheduler(self) -> signals.SignalInbox:
         """Handles signals in a scheduler process, which was forked while they were blocked.

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from redis import Redis
@@ -20,6 +22,7 @@ from rq.utils import as_text
 from setproctitle import setproctitle
 
 from ..config import redis_clients
+from ..config.stop_aware import StopAware
 from ..config.stop_policy import STOP_SIGNALS
 from ..connections import close_connections
 from ..ledger import schedulers
@@ -65,6 +68,7 @@ class PooledScheduler(RQScheduler):
         self._link = link
         self._worker_pid = os.getpid()
         self._look_due = 0.0
+        self._is_stopping = False
 
     # In the worker
 
@@ -122,7 +126,8 @@ class PooledScheduler(RQScheduler):
         if process is None:
             return
         process.terminate()
-        process.join(_STOP_LIMIT)
+        # One whose server does not answer has nothing to say to it.
+        process.join(0.0 if self._link.stop_aware.gave_up else _STOP_LIMIT)
         if process.is_alive():
             self.log.warning("Scheduler with PID %d did not stop, killing it", process.pid)
             process.kill()
@@ -138,7 +143,10 @@ class PooledScheduler(RQScheduler):
             redis_clients.release_inherited(client)
         queues = ",".join(sorted(self._queue_names))
         setproctitle(f"rqpool-scheduler[{self._link.assignment.pool}]: {queues}")
-        self._connection = redis_clients.client(self._link.assignment.group)
+        stop_aware = StopAware(
+            inbox.wait, partial(self._is_asked_to_stop, inbox), partial(self._opening, inbox)
+        )
+        self._connection = redis_clients.client(self._link.assignment.group, stop_aware)
         self.log.info("Scheduler for %s started with PID %d", queues, os.getpid())
         self._schedule(inbox)
         with contextlib.suppress(RedisError):  # its locks expire
@@ -166,7 +174,14 @@ class PooledScheduler(RQScheduler):
             inbox.wait([], self.interval)
 
     def _is_asked_to_stop(self, inbox: signals.SignalInbox) -> bool:
-        return any(signum in STOP_SIGNALS for signum in inbox.take())
+        if any(signum in STOP_SIGNALS for signum in inbox.take()):
+            self._is_stopping = True
+        return self._is_stopping
+
+    @contextlib.contextmanager
+    def _opening(self, inbox: signals.SignalInbox) -> Iterator[None]:
+        with inbox.interruptible(() if self._is_asked_to_stop(inbox) else STOP_SIGNALS):
+            yield
 
     @property
     def should_reacquire_locks(self) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from django_rq_pool.planning.phases import MANAGER_SIGNALS
-from django_rq_pool.system.signals import SignalInbox, blocked, time_limit, unblock
+from django_rq_pool.system.signals import Interrupted, SignalInbox, blocked, time_limit, unblock
 from harness import eventually
 
 KINDS = [signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGWINCH, signal.SIGCONT]
@@ -270,3 +270,26 @@ def test_signals_may_arrive_while_others_are_taken():
         sender.join()
         inbox.take()
         inbox.close()
+
+
+def test_a_signal_ends_a_block_that_asks_for_that_and_is_noted_all_the_same(inbox):
+    with inbox.interruptible([signal.SIGQUIT]):
+        send(signal.SIGHUP)  # another one ends nothing
+        with pytest.raises(Interrupted):
+            send(signal.SIGQUIT)
+    send(signal.SIGQUIT)  # after the block
+    assert inbox.take() == [signal.SIGHUP, signal.SIGQUIT]
+
+
+def test_a_block_ends_before_it_begins_where_its_signal_has_come_before(inbox):
+    send(signal.SIGQUIT)
+    with pytest.raises(Interrupted), inbox.interruptible([signal.SIGQUIT]):
+        pytest.fail("it begins")
+    assert inbox.take() == [signal.SIGQUIT]
+
+
+def test_a_block_is_ended_once(inbox):
+    with inbox.interruptible([signal.SIGQUIT]):
+        with pytest.raises(Interrupted):
+            send(signal.SIGQUIT)
+        send(signal.SIGQUIT)  # so that it can be cleaned up in peace

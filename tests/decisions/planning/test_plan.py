@@ -322,6 +322,19 @@ def test_a_pool_that_leaves_tries_once_more_and_soon(phase):
     assert actions(phase=phase, unrecovered=(FAILING,), now=soon) == [Recover("dead")]
 
 
+@pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
+def test_a_pool_that_leaves_does_not_ask_for_workers_that_redis_did_not_answer(phase):
+    cut_off = [UnrecoveredWorker(f"dead-{number}", cut_off=True) for number in range(99)]
+    assert plan(phase=phase, unrecovered=cut_off) == Plan((), due=None, finished=True)
+
+
+def test_a_pool_that_stays_or_waits_for_a_worker_asks_for_those_that_redis_did_not_answer():
+    cut_off = (UnrecoveredWorker("dead", cut_off=True),)
+    assert actions(unrecovered=cut_off) == [Recover("dead")]
+    last = worker(1, stop=Stop.GRACEFUL)
+    assert actions(last, phase=Phase.QUITTING, unrecovered=cut_off) == [Recover("dead")]
+
+
 def test_recovery_processes_are_left_alone_while_the_pool_runs():
     old = RecoveryProcess(60, "dead", asked_at=NOW - 1e6)
     assert plan(recoveries=(RecoveryProcess(61, "gone"), old)) == Plan((), due=None, finished=False)

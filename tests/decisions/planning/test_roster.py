@@ -64,14 +64,23 @@ def test_an_orphan_is_no_worker_and_is_released_once(roster):
 
 
 def test_a_roster_is_empty_when_nothing_of_the_pool_is_left():
-    assert Roster().is_empty()
+    assert Roster().is_empty(leaves=False)
     with_worker, with_orphan, with_dead, with_recovery = (Roster() for _ in range(4))
     with_worker.add(record(1))
     with_orphan.adopt(Orphan(50, "high", "job"))
     with_dead.unrecovered["dead"] = UnrecoveredWorker("dead")
     with_recovery.recoveries[60] = RecoveryProcess(60, "dead")
     for roster in (with_worker, with_orphan, with_dead, with_recovery):
-        assert not roster.is_empty()
+        assert not roster.is_empty(leaves=True)
+
+
+def test_a_pool_that_leaves_does_so_without_workers_that_redis_did_not_answer():
+    roster = Roster()
+    roster.unrecovered["cut off"] = UnrecoveredWorker("cut off", cut_off=True)
+    assert roster.is_empty(leaves=True)
+    assert not roster.is_empty(leaves=False)
+    roster.unrecovered["dead"] = UnrecoveredWorker("dead")
+    assert not roster.is_empty(leaves=True)
 
 
 def test_stops_are_ordered_by_hardness():
