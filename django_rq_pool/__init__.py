@@ -60,12 +60,11 @@ def run_pool(
         The exit status, 0 if a signal stopped the pool or it finished in burst mode.
 
     Raises:
-        StartError: the counts cannot be used, ``strict_fork`` refuses, or a database is in a
-            transaction. Nothing was started.
+        StartError: the counts cannot be used, a module cannot be imported before the first fork,
+            ``strict_fork`` refuses, or a database is in a transaction. Nothing was started.
         SystemExit: QUIT, INT or TERM came before the pool was running, with 128 plus its number.
         ValueError: ``term`` is none of the three values.
         RuntimeError: this is not the main thread. Python handles signals there only.
-        Exception: whatever a module raises while it is imported before the first fork.
     """
     import threading
 

@@ -153,14 +153,3 @@ after_spawn = Hooks("after_spawn", must_succeed=False)
 
 siginfo = Hooks("siginfo", must_succeed=False)
 """Runs in the manager when the signal INFO asks for a report, with the `planning.roster.Roster`."""
-
-
-def discover() -> None:
-    """Imports the module ``rqpool`` of each installed app, as Django does with ``admin``.
-
-    Raises:
-        Exception: whatever such a module raises while it is imported.
-    """
-    from django.utils.module_loading import autodiscover_modules
-
-    autodiscover_modules("rqpool")

@@ -95,6 +95,13 @@ PRELOAD = Setting(
     "of every installed app: a list of dotted names.",
     names,
 )
+PRELOAD_EXCLUDE = Setting(
+    "RQ_POOL_PRELOAD_EXCLUDE",
+    (),
+    "What is not imported before the first fork: a list of apps, whose modules ``tasks`` and "
+    "``jobs`` are left out, and of dotted names of such modules.",
+    names,
+)
 LEARN_PRELOAD = Setting(
     "RQ_POOL_LEARN_PRELOAD",
     False,
@@ -129,6 +136,7 @@ SETTINGS = (
     NAME,
     LOADER_TIMEOUT,
     PRELOAD,
+    PRELOAD_EXCLUDE,
     LEARN_PRELOAD,
     IMMORTAL,
     HUGE_PAGES,

@@ -37,6 +37,7 @@ class Configuration:
         warnings: problems that do not prevent a start.
         stop_rules: how the pool stops.
         preload: dotted names of modules to import before the first fork.
+        preload_exclude: names of apps and modules that are not imported then.
         tracks_imports: whether to log which modules jobs import, so that they can be preloaded.
         immortal: whether to make the classes, functions and modules of the image immortal, so
             that workers do not copy their memory pages.
@@ -51,6 +52,7 @@ class Configuration:
     warnings: tuple[Problem, ...]
     stop_rules: StopRules
     preload: tuple[str, ...]
+    preload_exclude: tuple[str, ...]
     tracks_imports: bool
     immortal: bool
     huge_pages: bool
@@ -124,6 +126,7 @@ def configure(
         tuple(warnings),
         rules,
         tuple(declared.PRELOAD.value()),
+        tuple(declared.PRELOAD_EXCLUDE.value()),
         tracks_imports=declared.LEARN_PRELOAD.value(),
         immortal=declared.IMMORTAL.value(),
         huge_pages=declared.HUGE_PAGES.value(),

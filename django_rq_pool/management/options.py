@@ -87,6 +87,11 @@ def _add_what(what: ArgumentGroup) -> None:
         help="print the queue groups and start nothing; the exit status is 0 if they, and those of "
         "every environment, can be used",
     )
+    what.add_argument(
+        "--preload",
+        action="store_true",
+        help="with --check: import too what a start imports before the first fork",
+    )
 
 
 def _add_running(running: ArgumentGroup) -> None:
@@ -208,6 +213,8 @@ def chosen_run_options(options: Mapping[str, Any]) -> RunOptions:
         raise CommandError("--config: counts on the command line replace it. Give one of the two.")
     if not (options["wait"] or options["daemon"]):
         raise CommandError("--no-wait: the command waits for a daemon only. Add --daemon.")
+    if options["preload"] and not options["check"]:
+        raise CommandError("--preload: a start imports the modules anyway. Add --check.")
     if options["spawn_delay"] < 0:
         raise CommandError("--spawn-delay: give a number of milliseconds, 0 or more.")
     if not options["swap_timeout"] > 0:

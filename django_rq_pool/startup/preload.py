@@ -8,51 +8,57 @@ from __future__ import annotations
 import ctypes
 import encodings.idna  # noqa: F401  # the first connection to a host name imports it
 import gc
-import importlib
 import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from django.utils.module_loading import autodiscover_modules
-
+from ..errors import StartError
 from .immortal import KNOWN_VERSIONS, can_be_done, make_definitions_immortal
+from .job_modules import ImportFailure, all_modules, attempt, unknown_exclusions
 
 logger = logging.getLogger("django_rq_pool")
 
-JOB_MODULES = ("tasks", "jobs")
-"""Names of the modules of an installed app that hold jobs, by convention of Django users."""
+
+class PreloadError(StartError):
+    """A module cannot be imported before the first fork; the text says which, and why."""
 
 
-def import_jobs(modules: Iterable[str]) -> None:
-    """Imports each installed app's job modules, then the given ones.
+def import_jobs(modules: Iterable[str], exclude: Sequence[str], consequence: str) -> None:
+    """Imports each installed app's job modules, then the given ones, then the modules of hooks.
 
     The garbage collector is off meanwhile. It would look at ever more objects, hardly any of them
     garbage, and take a fifth of the time of the imports. `freeze_heap` collects afterwards.
 
     Args:
         modules: dotted names, from the setting ``RQ_POOL_PRELOAD``.
+        exclude: apps and modules that are not imported (``RQ_POOL_PRELOAD_EXCLUDE``).
+        consequence: what a failure means, as a sentence.
 
     Raises:
-        Exception: whatever a module raises when it is imported. A module that exists and cannot be
-            imported would fail every job in it, so the pool must not start.
+        PreloadError: a module of the project cannot be imported. Its traceback is in the log.
     """
+    for sentence in unknown_exclusions(exclude):
+        logger.warning("%s", sentence)
     collects = gc.isenabled()
     gc.disable()
     gc.freeze()
     try:
-        autodiscover_modules(*JOB_MODULES)
-        for module in modules:
-            try:
-                importlib.import_module(module)
-            except BaseException:
-                logger.error(
-                    "RQ_POOL_PRELOAD: %r cannot be imported; the traceback follows", module
-                )
-                raise
+        for module in all_modules(modules, exclude):
+            failure = attempt(module)
+            if failure is not None:
+                _handle(failure, consequence)
     finally:
         if collects:
             gc.enable()
+
+
+def _handle(failure: ImportFailure, consequence: str) -> None:
+    if failure.fatal:
+        logger.error("%s\n%s", failure.text, failure.traceback)
+        raise PreloadError(f"{failure.text} {consequence} {failure.advice}")
+    logger.warning("preload: %s Its jobs will fail. %s", failure.text, failure.advice)
+    logger.debug("%s", failure.traceback)
 
 
 def freeze_heap(*, immortal: bool, huge_pages: bool) -> None:

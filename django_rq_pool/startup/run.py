@@ -18,7 +18,7 @@ from functools import partial
 
 from setproctitle import setproctitle
 
-from .. import hooks, log
+from .. import log
 from ..autoscaling.process import run_autoscaling
 from ..config import redis_clients
 from ..config.classes import clean_up_seconds
@@ -60,6 +60,12 @@ logger = logging.getLogger("django_rq_pool")
 
 _LEAST_TIME = 0.1
 """Seconds that a start has in any case, after it has waited for the lock."""
+
+_NOTHING_STARTED = {
+    False: "Nothing was started.",
+    True: "Nothing was started, and the older pool is untouched.",
+}
+"""What a failure means, by whether the pool was to replace another."""
 
 
 def run(configure: Callable[[], Configuration], options: RunOptions) -> int:
@@ -197,8 +203,8 @@ def _require_counts(configuration: Configuration) -> None:
 
 def _prepare_image(configuration: Configuration, options: RunOptions) -> None:
     """Imports what jobs import, and makes this process fit to be forked."""
-    import_jobs(configuration.preload if options.preload is None else options.preload)
-    hooks.discover()
+    preload = configuration.preload if options.preload is None else options.preload
+    import_jobs(preload, configuration.preload_exclude, _NOTHING_STARTED[options.swap.replaces])
     for group in configuration.counts.groups[:1]:
         redis_clients.rehearse(group)
     manager_connections.close()

@@ -30,6 +30,11 @@ class SwapMode(Enum):
     GRADUAL = "gradual"
     """It takes over worker by worker, once each queue group has a worker that is ready."""
 
+    @property
+    def replaces(self) -> bool:
+        """Whether older pools are to leave."""
+        return self is not SwapMode.NONE
+
 
 @dataclass(frozen=True)
 class RunOptions:

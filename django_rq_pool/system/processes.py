@@ -168,6 +168,16 @@ def children() -> set[int]:
     return {int(pid) for each in lists for pid in each.split()}
 
 
+def wait_for_death(pid: int) -> Death:
+    """Waits for the end of a child and reaps it, in a process that has nothing else to handle.
+
+    Args:
+        pid: the child.
+    """
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return Death(pid, status, None) if status >= 0 else Death(pid, None, -status)
+
+
 def send(pid: int, signum: int) -> None:
     """Sends a signal to a child that has not been reaped, so that no other process has its pid.
 

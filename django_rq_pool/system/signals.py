@@ -33,6 +33,11 @@ class Interrupted(BaseException):
     """A signal has ended what its process was waiting for."""
 
 
+class Stopped(SystemExit):
+    """A signal has ended this process; see `SignalInbox.exit_on`. Code that is run by the process
+    may call ``sys.exit`` too, which means something else."""
+
+
 class SignalInbox:
     """Catches signals of this process until it is closed. A forked process has none of it.
 
@@ -74,7 +79,7 @@ class SignalInbox:
     def exit_on(self, numbers: Iterable[Number]) -> None:
         """Makes signals end the process at once, until `catch` is called for them.
 
-        They raise ``SystemExit``, so that ``finally`` blocks run. The exit status is 128 plus the
+        They raise `Stopped`, so that ``finally`` blocks run. The exit status is 128 plus the
         number, like a shell reports it.
 
         Args:
@@ -82,7 +87,7 @@ class SignalInbox:
         """
 
         def leave(number: Number, frame: FrameType | None) -> None:
-            raise SystemExit(ExitStatus.SIGNAL + number)
+            raise Stopped(ExitStatus.SIGNAL + number)
 
         self._handlers.install(numbers, leave)
 

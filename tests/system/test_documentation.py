@@ -232,6 +232,14 @@ def test_definitions_become_immortal_when_the_settings_say_so():
         assert settings.configure(counts={"high": 1}).immortal
 
 
+def test_modules_to_leave_out_are_a_list_of_names():
+    given: dict[str, object] = {}
+    exec(example("settings-preload-exclude"), given)  # noqa: S102
+    with override_settings(RQ_POOL_PRELOAD_EXCLUDE=given["RQ_POOL_PRELOAD_EXCLUDE"]):
+        exclude = settings.configure(counts={"high": 1}).preload_exclude
+    assert exclude == ("reports", "shop.tasks")
+
+
 @pytest.fixture
 def own_hooks():
     """The hooks as they are, put back after the test."""

@@ -6,7 +6,6 @@ import functools
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -192,42 +191,3 @@ assert not {"django", "rq", "django_rq", "redis"} & set(sys.modules)
         env={key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"},
     )
     assert done.returncode == 0, done.stderr
-
-
-DISCOVER = """
-import django
-from django.conf import settings
-
-settings.configure(INSTALLED_APPS=["bakery", "without", "brewery"])
-django.setup()
-
-from django_rq_pool import hooks
-
-hooks.discover()
-hooks.discover()
-print(hooks.siginfo)
-"""
-
-
-@pytest.fixture
-def apps(tmp_path: Path) -> Path:
-    """A folder with three apps: two register a hook in their module `rqpool`."""
-    for app in ("bakery", "without", "brewery"):
-        (tmp_path / app).mkdir()
-        (tmp_path / app / "__init__.py").touch()
-    source = "from django_rq_pool.hooks import siginfo\n\n@siginfo\ndef tell(roster): ...\n"
-    for app in ("bakery", "brewery"):
-        (tmp_path / app / "rqpool.py").write_text(source)
-    return tmp_path
-
-
-def test_the_hooks_of_every_installed_app_are_found_once(apps):
-    done = python(DISCOVER, cwd=apps)
-    assert done.stdout == "siginfo(bakery.rqpool.tell, brewery.rqpool.tell)\n", done.stderr
-
-
-def test_a_module_of_hooks_that_does_not_import_is_not_passed_over(apps):
-    (apps / "without" / "rqpool.py").write_text("import no_such_module")
-    done = python(DISCOVER, cwd=apps)
-    assert done.returncode == 1
-    assert "No module named 'no_such_module'" in done.stderr

@@ -18,8 +18,10 @@ from ...config import settings
 from ...config.problems import CountsError
 from ...config.settings import Configuration
 from ...errors import StartError
+from ...startup.preload_check import failing_imports
 from ...startup.run import run
 from ...system.cgroups import usable_resources
+from ...text import listed
 from ..options import add_options, chosen_run_options
 from ..summary import table
 
@@ -90,7 +92,10 @@ class Command(BaseCommand):
         try:
             with log.set_up(options["verbosity"]):
                 if options["check"]:
-                    self.check_counts(configure())
+                    configuration = configure()
+                    self.check_counts(configuration)
+                    if options["preload"]:
+                        self.check_imports(configuration)
                     return
                 status = run(configure, chosen)
         except StartError as error:
@@ -118,3 +123,20 @@ class Command(BaseCommand):
         errors = [each for each in configuration.warnings if each.kind.is_error]
         if errors:
             raise CountsError(*errors)
+
+    def check_imports(self, configuration: Configuration) -> None:
+        """Imports what a start would import. Prints to standard error what fails, and why.
+
+        Args:
+            configuration: the checked configuration.
+
+        Raises:
+            CommandError: a start would fail.
+        """
+        failures = failing_imports(configuration.preload, configuration.preload_exclude)
+        for failure in failures:
+            self.stderr.write("\n".join(filter(None, (failure.traceback, str(failure)))))
+        fatal = [failure.module for failure in failures if failure.fatal]
+        if fatal:
+            raise CommandError(f"--preload: a start would fail, because of {listed(fatal)}.")
+        self.stdout.write("all modules can be imported" if not failures else "a start would warn")

@@ -13,7 +13,7 @@ import pytest
 
 from django_rq_pool.config import declared
 from django_rq_pool.startup.immortal import can_be_done
-from django_rq_pool.startup.preload import _heap, import_jobs, use_huge_pages
+from django_rq_pool.startup.preload import PreloadError, _heap, import_jobs, use_huge_pages
 
 MAPS = """\
 00600000-00a00000 rw-p 00000000 00:00 0
@@ -110,8 +110,8 @@ def test_the_collector_rests_while_jobs_are_imported_and_not_longer(
     (tmp_path / "heavy_jobs.py").write_text(last_line)
     (tmp_path / "look.py").write_text("import gc\nat_work = gc.isenabled()")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ZeroDivisionError) if last_line else contextlib.nullcontext():
-        import_jobs(["look", "heavy_jobs"])
+    with pytest.raises(PreloadError) if last_line else contextlib.nullcontext():
+        import_jobs(["look", "heavy_jobs"], (), "Nothing was started.")
     assert not sys.modules.pop("look").at_work
     sys.modules.pop("heavy_jobs", None)
     assert gc.isenabled()
