@@ -31,6 +31,8 @@ class Event(str, Enum):
     """The worker is registered and listens."""
     BOOT_FAILED = "boot failed"
     """The worker leaves before it was ready; the text is the traceback."""
+    CRASHED = "crashed"
+    """An error of its code ends the worker, which was ready; the text is the traceback."""
     REDIS_LOST = "redis lost"
     """The worker cannot reach Redis, or Redis refuses it, its password or what it writes. It keeps
     trying; the text is the sentence for the log."""
@@ -82,13 +84,22 @@ class Reports:
             except ValueError as error:  # MessageError is one
                 logger.warning("a worker's report cannot be read and is dropped: %s", error)
 
-    def send(self, event: Event, text: str = "") -> None:
-        """Called by a worker. A manager that is gone is no error: nobody is left to be told."""
+    def send(self, event: Event, text: str = "") -> bool:
+        """Called by a worker.
+
+        Args:
+            event: what the report is about.
+            text: see `Event`.
+
+        Returns:
+            False if the manager is gone. That is no error: nobody is left to be told.
+        """
         report = {"pid": os.getpid(), "event": event.value, "text": shortened(text, _LONGEST)}
         try:
             self._workers_end.send(encode(report))
         except OSError:
-            return
+            return False
+        return True
 
     def become_worker(self) -> None:
         """Closes the manager's end in a forked worker."""

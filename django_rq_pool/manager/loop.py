@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from collections.abc import Sequence
+from functools import partial
 
 from setproctitle import setproctitle
 
@@ -153,7 +154,7 @@ class Manager:
         elif report.event in (Event.REDIS_LOST, Event.REDIS_BACK):
             awaited = report.event is Event.REDIS_LOST
             self._children.roster.mark_redis(record.pid, awaited=awaited)
-        self._incidents.handle(record.group, report)
+        self._incidents.handle(record.group, report, processes.monotonic())
 
     def _workers_held(self) -> dict[str, int]:
         """How many workers each group has, with those that are to be forked."""
@@ -278,7 +279,7 @@ class Manager:
             self._children.backoffs,
             activities,
             self._targets.reasons,
-            self._incidents.of,
+            partial(self._incidents.of, now=now),
             now,
         )
         if self._load_error:

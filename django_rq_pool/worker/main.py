@@ -19,8 +19,9 @@ from ..config.redis_clients import UNREACHABLE
 from ..config.redis_errors import Trouble, trouble
 from ..errors import ExitStatus
 from ..ipc.assignment import Assignment
-from ..ipc.reports import Event
+from . import crashes
 from .bases import pooled
+from .crashes import CrashFilter
 from .execution import FORBIDDEN
 from .manager_link import ManagerLink
 from .pooled_worker import PooledWorker
@@ -48,10 +49,7 @@ def run_worker(assignment: Assignment) -> int:
                 else:
                     # Its registration may be incomplete.
                     worker.unregister()
-                status = _work(worker, assignment)
-                if worker.crashed and not link.ready:
-                    assignment.reports.send(Event.BOOT_FAILED, worker.crashed)
-                return status
+                return _work(worker, assignment, link)
             except link.unavailable as error:
                 if link.ready:
                     logger.warning("worker %s could not unregister: %s", assignment.name, error)
@@ -62,13 +60,11 @@ def run_worker(assignment: Assignment) -> int:
         link.note_end()
         return ExitStatus.ENDED
     except BaseException as error:  # a project's class may raise anything, SystemExit included
-        if link.ready:
-            raise
-        assignment.reports.send(Event.BOOT_FAILED, _why_not_ready(error))
+        crashes.report(assignment, _why(error), ready=link.ready)
         return ExitStatus.FAILED
 
 
-def _why_not_ready(error: BaseException) -> str:
+def _why(error: BaseException) -> str:
     """A sentence for what a server refuses; the traceback of anything else."""
     if isinstance(error, NoPermissionError):
         return FORBIDDEN % error
@@ -90,8 +86,10 @@ def _prepare(assignment: Assignment, link: ManagerLink) -> PooledWorker:
     return worker
 
 
-def _work(worker: PooledWorker, assignment: Assignment) -> int:
+def _work(worker: PooledWorker, assignment: Assignment, link: ManagerLink) -> int:
     options = assignment.group.options
+    kept = CrashFilter()
+    worker.log.addFilter(kept)
     worker.work(
         burst=assignment.burst,
         logging_level=None,
@@ -102,6 +100,9 @@ def _work(worker: PooledWorker, assignment: Assignment) -> int:
         with_scheduler=options.with_scheduler,
         dequeue_strategy=DequeueStrategy(options.dequeue_strategy),
     )
+    crash = worker.crashed or kept.traceback
+    if crash:
+        crashes.report(assignment, crash, ready=link.ready)
     entitled = assignment.burst or options.max_jobs or options.max_idle_time
-    left_well = worker.asked_to_stop or (entitled and not worker.crashed)
+    left_well = worker.asked_to_stop or (entitled and not crash)
     return ExitStatus.ENDED if left_well else ExitStatus.FAILED

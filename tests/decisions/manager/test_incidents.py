@@ -6,7 +6,8 @@ import logging
 
 import pytest
 
-from django_rq_pool.manager.incidents import Incident, Incidents
+from django_rq_pool.ipc.reports import Event, Report
+from django_rq_pool.manager.incidents import CALM, Incident, Incidents
 
 TRACEBACK = "Traceback:\n  File one\nKeyError: 'A'"
 OTHER = "Traceback:\n  File one\nKeyError: 'B'"
@@ -95,7 +96,7 @@ def test_what_a_group_suffers_from_is_known_until_it_is_over():
     incidents.begin("high", Incident.REDIS, "connection refused")
     incidents.begin("low", Incident.REDIS, "time out")
     incidents.end("high", Incident.BOOT)
-    assert incidents.of("high") == ["connection refused"]
+    assert incidents.of("high", 0.0) == ["connection refused"]
 
 
 def test_a_trouble_that_comes_back_is_told_in_full_again(lines):
@@ -104,3 +105,34 @@ def test_a_trouble_that_comes_back_is_told_in_full_again(lines):
     incidents.end("high", Incident.BOOT)
     incidents.begin("high", Incident.BOOT, TRACEBACK)
     assert lines()[0] == lines()[2]
+
+
+def crash(incidents: Incidents, now: float, text: str = TRACEBACK) -> None:
+    for event in (Event.READY, Event.CRASHED):
+        incidents.handle("high", Report(1, event, text), now)
+
+
+def test_a_crash_loop_is_told_in_full_once_and_then_in_one_line(lines):
+    incidents = Incidents()
+    for now in range(3):
+        crash(incidents, now)
+    again = ("ERROR", "group high: workers crash: again KeyError: 'A'")
+    assert lines() == [("ERROR", f"group high: workers crash: {TRACEBACK}"), again, again]
+    assert incidents.of("high", 3.0) == ["workers crash: KeyError: 'A'"]
+
+
+def test_a_crash_long_after_the_last_one_is_told_in_full(lines):
+    incidents = Incidents()
+    crash(incidents, 0.0)
+    crash(incidents, CALM + 1)
+    assert [line for _, line in lines()] == [
+        f"group high: workers crash: {TRACEBACK}",
+        "group high: workers have stopped crashing",
+        f"group high: workers crash: {TRACEBACK}",
+    ]
+
+
+def test_crashes_that_are_long_ago_are_not_reported_any_more(lines):
+    incidents = Incidents()
+    crash(incidents, 0.0)
+    assert incidents.of("high", CALM + 1) == []

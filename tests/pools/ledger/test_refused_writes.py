@@ -148,7 +148,7 @@ def test_jobs_that_end_or_are_killed_while_writes_are_refused_are_settled_soon_a
         os.kill(worker.pid, signal.SIGKILL)
         os.kill(lost.pid, signal.SIGKILL)
         os.kill(its_horse, signal.SIGKILL)
-        pool.expect(f"Redis refuses to write for now, workers keep trying: {words}")
+        pool.expect(f"workers keep trying: {words}")
         expect_ends(pool, state, words, ends, horse_killed)
         pool.expect(rf"recovery of worker {worker.name}.*: {words}")
         pool.expect(rf"recovery of worker {lost.name}.*: {words}")

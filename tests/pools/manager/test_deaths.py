@@ -117,6 +117,16 @@ def test_a_crash_is_no_clean_end_for_a_worker_that_may_end_by_itself(start_with)
     assert pool.stop() == 0
 
 
+def test_a_crash_loop_writes_its_traceback_once_and_a_report_has_the_cause(start_with):
+    yaml = "high: {workers: 3, worker_class: pool_jobs.BreaksWhenReady}"
+    pool = start_with(QUICK_AT_ANY_LOAD, yaml=yaml)
+    cause = "RuntimeError: something is wrong with this class"
+    pool.expect(f"group high: workers crash: again {cause}", 4)
+    assert len(pool.found("Traceback")) == len(pool.found("workers crash: Traceback")) == 1
+    pool.send(INFO).expect(rf"\] INFO     workers crash: {cause}")
+    assert pool.stop() == 0
+
+
 FORK_FAILS = """
 import errno, os, sys
 import django
