@@ -65,7 +65,7 @@ class BootEndings:
         place = stacks.place(stack)
         if place:
             self._incidents.begin(record.group, Incident.BOOT, f"{stack}\n{late}, in {place}")
-        elif not self._incidents.of(record.group):
+        elif not self._incidents.of(record.group, processes.monotonic()):
             self._incidents.begin(record.group, Incident.BOOT, late)
         processes.signal_process_group(record.pid, signal.SIGKILL)
         processes.send(record.pid, signal.SIGKILL)
