@@ -20,12 +20,14 @@ from ..ipc.assignment import RECOVERED, Assignment, DeadWorker
 from ..ipc.counts_records import GroupStats, WorkerStats
 from ..planning.backoff import QUICK, Backoff
 from ..planning.boots import EndBoot
+from ..planning.left_behind import KillLeftBehind
 from ..planning.plan import Action, KillHorse, Recover, StopRecovery, StopWorker
 from ..planning.recoveries import RecoveryProcess, UnrecoveredWorker
 from ..planning.roster import Orphan, Roster, Stop, WorkerRecord
 from ..system import processes
 from .boot_endings import BootEndings
 from .incidents import Incidents
+from .left_behind import LeftBehindKiller
 from .spawner import Spawner
 
 logger = logging.getLogger("django_rq_pool")
@@ -57,6 +59,7 @@ class Children:
         self._assignments: dict[int, Assignment] = {}
         self._dead_workers: dict[str, DeadWorker] = {}
         self._done_before: dict[str, tuple[int, float]] = {}
+        self._left_behind = LeftBehindKiller()
 
     def assignments(self) -> dict[int, Assignment]:
         """What each live worker was handed, by its pid."""
@@ -146,6 +149,8 @@ class Children:
         elif isinstance(action, KillHorse):
             self.roster.mark_ended(action.pid)
             processes.signal_process_group(action.pid, signal.SIGKILL)
+        elif isinstance(action, KillLeftBehind):
+            self.roster.left_behind = self._left_behind.kill(self.roster.left_behind)
 
     def reopen_logs(self) -> None:
         """Reopens the log files of the manager and of every worker."""
@@ -195,17 +200,29 @@ class Children:
         )
         processes.send(pid, _HOW[stop])
 
-    def log_unrecovered(self) -> None:
-        """Logs, before the manager leaves, which workers nobody has recovered."""
+    def log_left(self) -> None:
+        """Logs, before the manager leaves, which workers nobody has recovered, and which processes
+        could not be killed."""
         for name in self.roster.unrecovered:
             _log_unrecovered(name)
+        left = self.roster.left_behind
+        if left is not None and left.pids:
+            logger.warning(
+                "processes of jobs could not be killed: %s", ", ".join(map(str, left.pids))
+            )
 
     # Deaths
 
     def end_process_group_of(self, pid: int) -> None:
-        """Ends what a dead worker left in its process group, such as RQ's scheduler process."""
-        if pid in self.roster:
-            processes.signal_process_group(pid, signal.SIGTERM)
+        """Ends what a dead worker left in its process group: RQ's scheduler process, or what a job
+        that has died with it had made. One that has left may have left on purpose what is there."""
+        assignment = self._assignments.get(pid)
+        if assignment is None or assignment.slot.has_left:
+            return
+        slot = assignment.slot
+        dies_with_it = slot.busy and not slot.horse_pid
+        signum = signal.SIGKILL if dies_with_it else signal.SIGTERM
+        processes.signal_process_group(pid, signum)
 
     def on_exit(self, death: processes.Death) -> None:
         """Takes a child that has ended off the roster, whatever it was."""
@@ -252,6 +269,8 @@ class Children:
         if horse_pid and not self._is_alive(horse_pid):
             horse_pid = 0
         if horse_pid:
+            # Its worker may have died just when it had stopped the horse, in order to kill it.
+            processes.signal_process_group(horse_pid, signal.SIGCONT)
             self.roster.adopt(Orphan(horse_pid, record.group, slot.job_id))
         if not left:
             self._dead_workers[record.name] = DeadWorker(

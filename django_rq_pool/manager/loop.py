@@ -93,7 +93,7 @@ class Manager:
             self._outgoing.close()
             self._takeover.close()
             self._spawner.close()
-        self._children.log_unrecovered()
+        self._children.log_left()
         self._status.conclude()
         logger.info("manager %d of pool %s finished", os.getpid(), self.name)
         return self._exit_status

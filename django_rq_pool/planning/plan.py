@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from .backoff import QUICK, Backoff
 from .boots import EndBoot, end_boots
+from .left_behind import KillLeftBehind
 from .phases import STOPS, Phase
 from .roster import Roster, Stop, WorkerRecord
 
@@ -119,7 +120,7 @@ class StopRecovery:
     stop: Stop
 
 
-Action = Fork | StopWorker | EndBoot | KillHorse | Recover | StopRecovery
+Action = Fork | StopWorker | EndBoot | KillHorse | Recover | StopRecovery | KillLeftBehind
 
 
 @dataclass(frozen=True)
@@ -179,9 +180,10 @@ def make_plan(
     if leaves:
         planner.stop_recoveries(kill=phase is Phase.TERMINATING)
     may_end = phase in STOPS or (phase is Phase.RUNNING and plan_options.burst and not wanting)
-    return planner.plan(
-        finished=phase is Phase.LEAVING or (may_end and roster.is_empty(leaves=leaves))
-    )
+    finished = phase is Phase.LEAVING or (may_end and roster.is_empty(leaves=leaves))
+    if finished and phase is Phase.TERMINATING:
+        finished = planner.kill_left_behind()
+    return planner.plan(finished)
 
 
 class _Planner:
@@ -291,6 +293,19 @@ class _Planner:
                     self.actions.append(StopRecovery(recovery.pid, Stop.KILL))
                 else:
                     self.wake_at(deadline)
+
+    def kill_left_behind(self) -> bool:
+        """Kills what jobs have left running, at the end of an immediate stop. Returns whether
+        nothing is left, or what is left cannot be killed."""
+        left = self.roster.left_behind
+        due = self.now if left is None else left.due(self.grace)
+        if due is None:
+            return True
+        if self.now >= due:
+            self.actions.append(KillLeftBehind())
+        else:
+            self.wake_at(due)
+        return False
 
     def stop_order(self, record: WorkerRecord) -> tuple[bool, bool, int]:
         """Sorts workers to stop: idle ones first, then those not ready, then high numbers."""

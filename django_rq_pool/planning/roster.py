@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
+from .left_behind import LeftBehind
 from .recoveries import RecoveryProcess, UnrecoveredWorker
 from .watch_clock import WatchClock
 
@@ -88,6 +89,7 @@ class Roster:
         finished: how many workers of each group have finished in burst mode.
         forked_at: when the latest worker was forked, in monotonic seconds.
         clock: measures how long workers boot.
+        left_behind: what jobs have left running; None before that was looked for.
     """
 
     def __init__(self) -> None:
@@ -98,6 +100,7 @@ class Roster:
         self.finished: Counter[str] = Counter()
         self.forked_at = float("-inf")
         self.clock = WatchClock()
+        self.left_behind: LeftBehind | None = None
 
     def __len__(self) -> int:
         return len(self._workers)

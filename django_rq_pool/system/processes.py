@@ -305,6 +305,18 @@ def is_our_child(pid: int) -> bool:
     return True
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a child of this process has ended. It is not reaped.
+
+    Args:
+        pid: the child.
+
+    Raises:
+        ChildProcessError: there is no such child.
+    """
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def lead_process_group(pid: int = 0) -> None:
     """Makes a process the leader of its own process group.
 

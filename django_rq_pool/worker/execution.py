@@ -12,11 +12,12 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import psutil
 from redis.exceptions import NoPermissionError, RedisError
 from rq import Queue
 from rq.exceptions import StopRequested
@@ -28,7 +29,7 @@ from rq.utils import now as utc_now
 from ..connections import close_connections
 from ..ledger.settle import NEVER_BEGAN
 from ..ledger.transactions import InHand
-from ..system import processes, signals
+from ..system import families, processes, signals
 from .horse import REFUSED, HorseMixin
 from .scheduling import SchedulingMixin
 
@@ -41,6 +42,8 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
 
     _kill_horse_at: float | None = None
     """When to kill the horse that was asked to end, on the monotonic clock; None: not asked."""
+    _horse_family: Sequence[psutil.Process] = ()
+    """What the horse's job had made when the horse was asked to end."""
     _queue: Queue
     _at_hand: tuple[InHand, float] | None = None
     """The job that runs, and since when, on the monotonic clock."""
@@ -194,8 +197,11 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         self._link.slot.horse(self.horse_pid)
 
     def signal_horse(self, sig: signal.Signals) -> None:
-        """Sends the horse and its process group a signal, to each process once."""
-        if self.horse_pid:
+        """Sends the horse and its process group a signal, to each process once. A kill ends what
+        its job has put into other groups too."""
+        if self.horse_pid and sig == signal.SIGKILL:
+            families.end_with_family(self.horse_pid)
+        elif self.horse_pid:
             processes.signal_child_and_group(self.horse_pid, sig)
 
     def await_horse(self) -> tuple[int | None, int | None, Any]:
@@ -208,6 +214,10 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         heartbeat_at = time.monotonic() + 0.9 * self.job_monitoring_interval
         while True:
             try:
+                if self._is_asked_to_end and processes.has_ended(self.horse_pid):
+                    # While it is not reaped, no other group can have its number.
+                    families.end_with_family(self.horse_pid)
+                    families.kill(self._horse_family)
                 pid, status, usage = os.wait4(self.horse_pid, os.WNOHANG)
             except ChildProcessError:
                 return None, None, None
@@ -255,6 +265,8 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         asked = "to stop immediately" if self._link.immediately else "by USR1 to end the job"
         self._cut_short = f"Worker {self.name} was asked {asked}."
         self._is_asked_to_end, self._link.end_job = True, False
+        # Those that it has when it has ended have other parents then.
+        self._horse_family = families.family(self.horse_pid)
         grace = self.warn_horse()
         return 0.0 if grace is None else time.monotonic() + grace
 

@@ -19,6 +19,7 @@ from typing import Any
 from rq import Queue
 from rq.executions import Execution
 from rq.job import Job
+from rq.timeouts import JobTimeoutException
 from rq.utils import now as utc_now
 
 from ..config import redis_clients
@@ -26,7 +27,7 @@ from ..config.redis_clients import UNREACHABLE
 from ..connections import renew_connections
 from ..errors import TermException
 from ..ledger.transactions import InHand, NotHeld
-from ..system import processes
+from ..system import families, processes
 from ..system.handlers import do_nothing
 from .settling import SettlingMixin
 
@@ -146,6 +147,10 @@ class HorseMixin(SettlingMixin):
             if self._to_end_by is not None:
                 self._to_end_by(inspect.currentframe())
             return perform()
+        except JobTimeoutException:
+            if self.is_horse:  # a worker's own family may be of other jobs
+                families.kill(families.family(os.getpid()))
+            raise
         finally:
             self._is_in_function = False
 

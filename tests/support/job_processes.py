@@ -9,7 +9,7 @@ import signal
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
 
-from pool_jobs import client, note
+from pool_jobs import client, hold, note
 
 
 def stay(key: str) -> None:
@@ -137,5 +137,34 @@ def daemonise(key: str) -> None:
         os.setsid()
         if os.fork() == 0:
             stay(key)
+        os._exit(0)
+    os.wait()
+
+
+def make_family() -> None:
+    """Makes one process of each kind that a job can leave behind. They ignore TERM."""
+    note("group", str(_sleeper(lambda: None)))
+    note("own group", str(_sleeper(os.setpgrp)))
+    orphaned("own group, orphaned", os.setpgrp)
+    orphaned("own session", os.setsid)
+
+
+def make_family_and_hold(gate: str) -> None:
+    make_family()
+    hold(gate)
+
+
+def _sleeper(prepare) -> int:
+    def prepare_all() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        prepare()
+
+    return subprocess.Popen(["sleep", "600"], preexec_fn=prepare_all).pid
+
+
+def orphaned(key: str, prepare) -> None:
+    """Makes a process whose parent ends."""
+    if os.fork() == 0:
+        note(key, str(_sleeper(prepare)))
         os._exit(0)
     os.wait()

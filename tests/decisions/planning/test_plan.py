@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from django_rq_pool.planning.backoff import FREE_QUICK_DEATHS, QUICK, Backoff
 from django_rq_pool.planning.boots import SHOW_TIME, EndBoot, end_boots
+from django_rq_pool.planning.left_behind import KillLeftBehind, LeftBehind
 from django_rq_pool.planning.phases import Phase
 from django_rq_pool.planning.plan import (
     FORKS_PER_TURN,
@@ -86,6 +87,7 @@ def plan(
     burst: bool = False,
     unrecovered: tuple[UnrecoveredWorker, ...] = (),
     recoveries: tuple[RecoveryProcess, ...] = (),
+    left_behind: LeftBehind | None = None,
     grace: float = IMMEDIATE_STOP_GRACE,
     generation: int = 0,
     spawn_delay: float = 0.0,
@@ -94,6 +96,7 @@ def plan(
     roster.finished.update(finished or {})
     roster.unrecovered.update({each.name: each for each in unrecovered})
     roster.recoveries.update({each.pid: each for each in recoveries})
+    roster.left_behind = left_behind
     wanted = wanted_of(counts or {}, generation)
     plan_options = PlanOptions(burst, grace, spawn_delay)
     return make_plan(phase, wanted, roster, backoffs or {}, busy, now, plan_options)
@@ -383,9 +386,35 @@ def test_a_burst_waits_until_every_dead_worker_is_accounted_for():
 # Leaving
 
 
-@pytest.mark.parametrize("phase", STOPPING)
+@pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.LEAVING])
 def test_a_stopped_pool_is_finished_when_nobody_is_left(phase):
     assert plan(phase=phase, counts={"high": 3}) == Plan((), due=None, finished=True)
+
+
+def test_an_immediate_stop_is_finished_when_nothing_of_the_jobs_is_left_either():
+    stopping = {"phase": Phase.TERMINATING, "counts": {"high": 3}}
+    assert plan(**stopping) == Plan((KillLeftBehind(),), due=None, finished=False)
+    left = LeftBehind((70,), since=NOW, looked_at=NOW)
+    soon = left.due(IMMEDIATE_STOP_GRACE)
+    assert plan(left_behind=left, **stopping) == Plan((), due=soon, finished=False)
+    assert actions(left_behind=left, now=soon, **stopping) == [KillLeftBehind()]
+    gone = replace(left, pids=(), looked_at=soon)
+    assert plan(left_behind=gone, now=soon, **stopping) == Plan((), due=None, finished=True)
+
+
+def test_what_cannot_be_killed_keeps_an_immediate_stop_for_the_grace_only():
+    over = NOW + IMMEDIATE_STOP_GRACE
+    left = LeftBehind((70,), since=NOW, looked_at=over - 0.001)
+    stopping = {"phase": Phase.TERMINATING, "now": over + 1}
+    assert actions(left_behind=left, **stopping) == [KillLeftBehind()]
+    left = replace(left, looked_at=over)
+    assert plan(left_behind=left, **stopping) == Plan((), due=None, finished=True)
+
+
+def test_nothing_is_looked_for_while_a_worker_or_a_horse_is_there():
+    assert not actions(worker(1, stop=Stop.KILL), phase=Phase.TERMINATING)
+    ended = Orphan(50, "high", "job", ended=True)
+    assert not actions(phase=Phase.TERMINATING, orphans=(ended,))
 
 
 @pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
@@ -893,6 +922,8 @@ class World:
                 self.ask(action)
             elif isinstance(action, EndBoot):
                 self.end_boot(action)
+            elif isinstance(action, KillLeftBehind):
+                self.roster.left_behind = LeftBehind((), self.now, self.now)
         return made
 
     def run(self, until: float) -> Plan:

@@ -1,0 +1,115 @@
+"""Families: a process and those that it has made, directly or not, as long as they stay.
+
+Rule of the room: whoever has begun a session of its own has left the family, and is left alone.
+Nothing here waits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterable
+
+import psutil
+
+from . import processes
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """The descendants of a process that are in its session. Parents come before their children.
+
+    A process whose parent has ended is a child of the nearest ancestor that adopts orphans.
+
+    Args:
+        pid: the process. If it has ended there are none.
+    """
+    try:
+        session = os.getsid(pid)
+        found = psutil.Process(pid).children(recursive=True)
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return []
+    return [each for each in found if _session(each.pid) == session]
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """The descendants of a process that are in its session, and the other members of the process
+    group that it leads, whose parents may have ended.
+
+    Args:
+        pid: the process, which is not among them. It must not have been reaped.
+    """
+    found = descendants(pid)
+    known = {pid, *(each.pid for each in found)}
+    for other in psutil.pids():
+        if other not in known and _group(other) == pid:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(other))
+    return found
+
+
+def end_with_family(pid: int) -> None:
+    """Kills a process and its family.
+
+    Args:
+        pid: the process, a child of this one.
+    """
+    # It neither goes on without the others, and records that, nor makes others.
+    _signal_group(pid, signal.SIGSTOP)
+    kill(family(pid))
+    _signal_group(pid, signal.SIGKILL)
+
+
+def kill(found: Iterable[psutil.Process]) -> None:
+    """Kills processes, and what they fork meanwhile.
+
+    Args:
+        found: the processes. Those that have ended are left out, even if others have their pids.
+    """
+    stopped: list[psutil.Process] = []
+    new = list(found)
+    while new:
+        for each in new:
+            _send(each, signal.SIGSTOP)
+        stopped += new
+        below = dict.fromkeys(child for each in new for child in descendants(each.pid))
+        new = [each for each in below if each not in stopped]
+    # Children first: the end of a parent would have the system continue those that are stopped.
+    for each in reversed(stopped):
+        _send(each, signal.SIGKILL)
+
+
+def _signal_group(pid: int, signum: int) -> None:
+    processes.signal_process_group(pid, signum)
+    processes.send(pid, signum)  # a work horse that has just been forked does not lead it yet
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """Whether a process runs, and has not ended without being reaped.
+
+    Args:
+        process: the process.
+    """
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _send(process: psutil.Process, signum: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        process.send_signal(signum)
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
