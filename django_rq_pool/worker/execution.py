@@ -266,7 +266,7 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         self._cut_short = f"Worker {self.name} was asked {asked}."
         self._is_asked_to_end, self._link.end_job = True, False
         # Those that it has when it has ended have other parents then.
-        self._horse_family = families.family(self.horse_pid)
+        self._horse_family = families.descendants(self.horse_pid)
         grace = self.warn_horse()
         return 0.0 if grace is None else time.monotonic() + grace
 

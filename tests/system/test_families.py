@@ -15,6 +15,13 @@ from guardian import living
 from harness import eventually
 
 
+@pytest.fixture(params=[True, False], ids=["children listed", "not listed"], autouse=True)
+def kernel(request, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel that lists the children of a process, if this one does, and one that does not."""
+    listed = request.param and families._KERNEL_LISTS_CHILDREN
+    monkeypatch.setattr(families, "_KERNEL_LISTS_CHILDREN", listed)
+
+
 @pytest.fixture
 def shell(tmp_path: Path) -> Iterator:
     """Starts a script in a shell, in a group of its own, which says when it is ready."""
