@@ -90,6 +90,19 @@ def end_with_family(pid: int) -> None:
     _signal_group(pid, signal.SIGKILL)
 
 
+def kill_own_family() -> None:
+    """Kills the family of this process, except for resource trackers of ``multiprocessing`` and
+    joblib: they end after it, and remove what it leaves in shared memory."""
+    kill(each for each in family(os.getpid()) if not _tracks_resources(each))
+
+
+def _tracks_resources(process: psutil.Process) -> bool:
+    try:
+        return "resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def kill(found: Iterable[psutil.Process]) -> None:
     """Kills processes, and what they fork meanwhile.
 

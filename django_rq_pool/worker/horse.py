@@ -149,7 +149,7 @@ class HorseMixin(SettlingMixin):
             return perform()
         except JobTimeoutException:
             if self.is_horse:  # a worker's own family may be of other jobs
-                families.kill(families.family(os.getpid()))
+                families.kill_own_family()
             raise
         finally:
             self._is_in_function = False

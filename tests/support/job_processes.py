@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.shared_memory import SharedMemory
 
 from pool_jobs import client, hold, note
 
@@ -151,6 +152,14 @@ def make_family() -> None:
 
 def make_family_and_hold(gate: str) -> None:
     make_family()
+    hold(gate)
+
+
+def share_memory_and_hold(gate: str) -> None:
+    """Holds while it has shared memory, which a process of `multiprocessing` removes after it."""
+    memory = SharedMemory(create=True, size=1)
+    note("shared", memory.name)
+    note("group", str(_sleeper(lambda: None)))
     hold(gate)
 
 

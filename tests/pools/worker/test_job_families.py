@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -163,6 +164,20 @@ def test_the_end_of_a_job_that_is_cut_short_ends_its_family(start, valkey, end, 
     eventually(lambda: family.alive() == {ORPHANED, OWN_SESSION})
     assert pool.stop(signal.SIGTERM) == 0
     assert family.alive() == {OWN_SESSION}
+
+
+def test_at_its_time_limit_a_job_leaves_nothing_in_shared_memory(start, valkey):
+    pool = start(WORKER)
+    job = Queue("high", connection=valkey).enqueue(
+        "job_processes.share_memory_and_hold", "gate", job_timeout=2
+    )
+    memory = Path("/dev/shm", valkey.blpop(["shared"], 60)[1].decode())  # noqa: S108
+    sleeper = psutil.Process(int(valkey.blpop(["group"], 60)[1]))
+    assert memory.exists()
+    eventually(lambda: job.is_failed)
+    eventually(lambda: not memory.exists())
+    eventually(lambda: not _is_alive(sleeper))
+    assert pool.stop() == 0
 
 
 def test_a_simple_worker_that_is_killed_takes_the_group_of_its_job_with_it(start, valkey):
