@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from rq.worker import BaseWorker, HerokuWorker
 
 from ..config.classes import clean_up_seconds, why_unusable
 from ..config.overrides import left_out
+from ..text import listed
 from .pooled_worker import PooledWorker
 
 
@@ -116,6 +118,38 @@ BASES = (PooledHerokuBase, PooledForkBase, PooledBase)
 """What may stand beneath a worker class, the most special first."""
 
 
+SETTABLE = "own_look_seconds"
+"""What a project's class may set."""
+
+
+def _own_names() -> set[str]:
+    """The names of what the pool adds to a worker, and RQ's classes do not have."""
+    owners = PooledWorker.__mro__[:-1]
+    names = {name for owner in owners for name in (*vars(owner), *owner.__annotations__)}
+    rqs = {name for base in BASES for owner in base.__mro__[1:] for name in vars(owner)}
+    set_by_rq = {*BaseWorker.__init__.__code__.co_names}
+    special = {name for name in names if name.startswith("__")}
+    return names - rqs - set_by_rq - special - {SETTABLE}
+
+
+def refuse_shared_names(worker_class: type[Any], names: Iterable[str]) -> None:
+    """Refuses a project's class that has attributes of the same names as the pool's.
+
+    Args:
+        worker_class: the project's class.
+        names: the names of its attributes, or of those of a worker.
+
+    Raises:
+        TypeError: there are some; the text says which.
+    """
+    shared = sorted(_own_names().intersection(names))
+    if shared:
+        raise TypeError(
+            f"{worker_class.__module__}.{worker_class.__qualname__}: the pool's workers have "
+            f"attributes of the same names: {listed(shared)}. Rename those of the class."
+        )
+
+
 def pooled(worker_class: type[BaseWorker]) -> type[Any]:
     """The project's worker class with the pool's behaviour around it.
 
@@ -133,6 +167,8 @@ def pooled(worker_class: type[BaseWorker]) -> type[Any]:
     reason = why_unusable(worker_class)
     if reason is not None:
         raise TypeError(reason)
+    theirs = [each for each in worker_class.__mro__ if each.__module__.partition(".")[0] != "rq"]
+    refuse_shared_names(worker_class, {name for each in theirs[:-1] for name in vars(each)})
     bases = tuple(base for base in BASES if issubclass(worker_class, base.__mro__[1]))
     ours = {name: _found(bases, name) for name in left_out(worker_class)}
     # Where the project names RQ's own class, a base of that has to come before it.

@@ -20,7 +20,7 @@ from ..config.redis_errors import Trouble, trouble
 from ..errors import ExitStatus
 from ..ipc.assignment import Assignment
 from . import crashes
-from .bases import pooled
+from .bases import pooled, refuse_shared_names
 from .crashes import CrashFilter
 from .execution import FORBIDDEN
 from .manager_link import ManagerLink
@@ -75,9 +75,10 @@ def _why(error: BaseException) -> str:
 
 def _prepare(assignment: Assignment, link: ManagerLink) -> PooledWorker:
     group = assignment.group
-    worker_class = pooled(worker_class_of(group))
+    project_class = worker_class_of(group)
     redis = redis_clients.client(group, link.stop_aware)
-    worker: PooledWorker = make_worker(worker_class, group, assignment.name, redis)
+    worker: PooledWorker = make_worker(pooled(project_class), group, assignment.name, redis)
+    refuse_shared_names(project_class, vars(worker))
     worker.attach(link)
     try:
         hooks.after_prefork.run(worker)

@@ -268,6 +268,14 @@ CONSTRUCTORS = (
 )
 
 
+class HasAGroup(Worker):
+    """Has an attribute that the pool has, too."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.group = "mine"
+
+
 # Signs of life
 
 

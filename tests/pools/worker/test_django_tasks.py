@@ -175,6 +175,15 @@ def test_a_task_whose_worker_dies_has_failed_and_the_site_hears_of_it(start, sit
     assert pool.stop() == 0
 
 
+def test_a_task_that_an_immediate_stop_fails_ends_without_a_signal(start, site, valkey):
+    pool = start().expect_ready(1)
+    task = site("own_tasks.wait.enqueue('gate').id")
+    eventually(lambda: valkey.llen("gate:running"))
+    assert pool.stop(signal.SIGTERM) == 0
+    assert site(f"own_tasks.result_of({task!r})['status']") == "FAILED"
+    assert signals_of(valkey, task) == ["started RUNNING"]
+
+
 def test_a_task_that_is_cut_short_can_be_requeued(start, site, valkey, status):
     pool = start(interrupted="requeue").expect_ready(1)
     task = site("own_tasks.wait.enqueue('gate').id")

@@ -320,9 +320,16 @@ def test_a_lifetime_that_a_constructor_does_not_take_is_the_worker_s(
     assert pool.stop() == 0
 
 
-def test_a_class_that_cannot_be_named_is_told_in_words(start_pool):
-    pool = start_pool(yaml=yaml("KeepsItsName"))
-    pool.expect("own_classes.KeepsItsName: its name is 'mine' and cannot be changed")
+@pytest.mark.parametrize(
+    ("worker_class", "reason"),
+    [
+        ("KeepsItsName", "its name is 'mine' and cannot be changed"),
+        ("HasAGroup", "attributes of the same names: 'group'"),
+    ],
+)
+def test_a_class_that_cannot_be_a_pool_s_is_told_in_words(start_pool, worker_class, reason):
+    pool = start_pool(yaml=yaml(worker_class))
+    pool.expect(rf"own_classes\.{worker_class}: .*{reason}")
     pool.stop()
 
 

@@ -264,6 +264,22 @@ def test_the_classes_of_the_settings_are_looked_through_too(key):
     assert {problem.kind for problem in warnings} == {Kind.OVERRIDE}
 
 
+# Names
+
+
+@pytest.mark.parametrize("name", ["group", "_redis", "sweep", "_link"])
+def test_a_class_with_an_attribute_of_the_pool_s_name_is_refused_in_words(name):
+    shares = type("Shares", (Worker,), {name: None, "__module__": "own"})
+    with pytest.raises(TypeError, match=rf"own\.Shares: .* of the same names: '{name}'\. Rename"):
+        pooled(type("Inherits", (shares,), {"__module__": "own", "__qualname__": "Shares"}))
+
+
+def test_other_classes_share_no_name_with_the_pool():
+    for found in vars(own_classes).values():
+        if isinstance(found, type) and issubclass(found, BaseWorker):
+            pooled(found)
+
+
 # Heroku
 
 
