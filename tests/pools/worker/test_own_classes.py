@@ -56,6 +56,18 @@ def test_what_a_class_does_just_before_a_job_starts_is_done_once_in_the_job_s_pr
     assert pool.stop() == 0
 
 
+def test_a_job_that_a_class_begins_without_rq_s_writing_counts_as_begun_when_it_is_cut_short(
+    start_pool, enqueue, valkey
+):
+    pool = start_pool(yaml=yaml("PreparesNothing")).expect_ready(1)
+    job = enqueue("high", "hold", "gate")
+    eventually(lambda: valkey.llen("gate:running"))
+    pool.send(signal.SIGUSR1)
+    eventually(lambda: job.is_failed)
+    assert valkey.llen("gate:running") == 1
+    assert pool.stop() == 0
+
+
 # Overrides of what the pool does its own way
 
 
