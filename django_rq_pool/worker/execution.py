@@ -207,8 +207,7 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
     def await_horse(self) -> tuple[int | None, int | None, Any]:
         """Waits for the horse, as RQ's `wait_for_horse` does. That is interrupted for heartbeats by
         an alarm whose handler raises an exception wherever the worker is; here the same exception
-        is raised in time before that, and once when the worker is asked to stop, so that Redis
-        hears of it."""
+        is raised in time before that."""
         if not self.horse_pid:
             return None, None, None
         heartbeat_at = time.monotonic() + 0.9 * self.job_monitoring_interval
@@ -226,12 +225,14 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
                 return pid, self._note_end(status), usage
             if self._link.end_job or (self._link.immediately and self._kill_horse_at is None):
                 self._kill_horse_at = self._end_horse()
-            is_told = self.tell_of_stop() and not self._link.immediately
+            if self.tell_of_stop() and not self._link.immediately and self._at_hand is not None:
+                hand, _ = self._at_hand
+                self.maintain_heartbeats(hand.job, hand.execution)  # Redis hears of it
             now = time.monotonic()
             if self._kill_horse_at is not None and now >= self._kill_horse_at:
                 self.kill_horse()
                 self._kill_horse_at = float("inf")
-            if is_told or now >= heartbeat_at:
+            if now >= heartbeat_at:
                 self._set_start_by_monotonic_clock()
                 raise HorseMonitorTimeoutException
             self.sweep()

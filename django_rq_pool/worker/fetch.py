@@ -135,6 +135,16 @@ class Fetcher:
             return None
         return Fetched(_text(found[0]), _text(found[1]), again=len(found) > 2)
 
+    def adopt(self, fetched: Fetched) -> None:
+        """Makes a job one that was taken here, if something else has popped it from its queue.
+
+        Args:
+            fetched: the job.
+        """
+        key = self._held.in_flight_key(fetched.queue_key)
+        if self._redis.lpos(key, fetched.job_id) is None:
+            self._redis.rpush(key, fetched.job_id)
+
     def wait(self, queue_keys: Sequence[str], seconds: float) -> Fetched | None:
         """Waits for a job on any of the queues.
 

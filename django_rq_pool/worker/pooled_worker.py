@@ -32,6 +32,8 @@ class PooledWorker(ExecutionMixin):
     own_look_seconds = 30.0
     """Seconds between two looks of a worker whether it holds a job that it does not know of."""
     _own_look_due = 0.0
+    _taken_id = ""
+    """The job that was taken last."""
 
     # Stopping and pausing
 
@@ -113,9 +115,13 @@ class PooledWorker(ExecutionMixin):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Notes errors: RQ logs them and leaves as if its work were done."""
+        """Notes errors: RQ logs them and leaves as if its work were done. And a job that a
+        project's override has popped by itself stands in no list."""
         with self.noting_crashes():
-            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            result = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            if result is not None and result[0].id != self._taken_id:
+                self._fetcher.adopt(Fetched(result[1].key, result[0].id))
+            return result
 
     def take_job(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -149,6 +155,7 @@ class PooledWorker(ExecutionMixin):
                 self._state = WorkerStatus.STARTED  # whatever Redis knew of it may be gone
                 continue
             if result is not None:
+                self._taken_id = result[0].id
                 return result
             if timeout is None or (idle_until is not None and time.monotonic() >= idle_until):
                 return None

@@ -132,6 +132,17 @@ class FailsWhenStopped(Worker):
         raise RuntimeError("this class cannot be stopped")
 
 
+class PopsToo(Worker):
+    """Takes a job of another queue before those of its own."""
+
+    def dequeue_job_and_maintain_ttl(self, timeout, max_idle_time=None):
+        job_id = self.connection.lpop("rq:queue:low")
+        if job_id is None:
+            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+        job = Job.fetch(job_id.decode(), connection=self.connection)
+        return job, Queue("low", connection=self.connection)
+
+
 class WaitsForLicence(Worker):
     """Waits for something else before it takes a job."""
 

@@ -138,6 +138,21 @@ def test_a_class_that_does_not_bear_a_stop_stops_after_its_job(start_pool, enque
     assert valkey.smembers("rq:workers") == set()
 
 
+def test_a_job_that_a_class_has_popped_by_itself_is_run_and_held_like_any_other(
+    start_pool, enqueue, valkey
+):
+    popped, held = enqueue("low", "note", "trace", "low"), enqueue("low", "hold", "gate")
+    own = enqueue("high", "note", "trace", "high")
+    pool = start_pool(yaml=yaml("PopsToo"))
+    eventually(lambda: valkey.llen("gate:running"))
+    assert popped.is_finished
+    pool.send(signal.SIGUSR1)
+    eventually(lambda: held.is_failed and own.is_finished)
+    assert words(valkey, "trace") == ["low", "high"]
+    assert valkey.keys("rq:pool:in-flight:*") == []
+    assert pool.stop() == 0
+
+
 @pytest.mark.parametrize("end", ["stop", "licence", "kill"])
 def test_a_class_that_waits_for_something_else_may_ask_whether_it_has_to_stop(
     start_pool, enqueue, valkey, end
