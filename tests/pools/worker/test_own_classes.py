@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from datetime import timedelta
 
 import pytest
 import redis
 from rq import Queue
 from rq.command import send_kill_horse_command
 from rq.job import Job, JobStatus
+from rq_scheduler import Scheduler
 
 from harness import DEADLINE, eventually
 from own_classes import CALLED, TenantJob, TenantQueue
@@ -399,6 +401,65 @@ def test_a_class_that_begins_its_loop_its_own_way_works(start_pool, enqueue, val
     eventually(lambda: good.is_finished and bad.is_failed)
     assert valkey.llen("works") == 1
     assert not valkey.exists("rq:scheduler-lock:high")
+    assert pool.stop() == 0
+
+
+WRAPS = """
+import functools
+from rq import Worker
+from rq.job import Job
+from django_rq_pool import hooks
+from pool_jobs import note
+
+def wrapped(owner, name):
+    real = getattr(owner, name)
+    @functools.wraps(real)
+    def wrapper(self, *args, **kwargs):
+        note("wrapped", f"{name} begins")
+        try:
+            return real(self, *args, **kwargs)
+        finally:
+            note("wrapped", f"{name} ends")
+    setattr(owner, name, wrapper)
+
+@hooks.after_prefork
+def wrap(worker):
+    wrapped(Worker, "perform_job")
+    wrapped(Worker, "handle_exception")
+    wrapped(Job, "perform")
+"""
+
+
+def test_what_a_library_wraps_in_rq_s_classes_when_a_worker_starts_is_wrapped(
+    start_with, enqueue, valkey, tmp_path
+):
+    (tmp_path / "shelf").mkdir()
+    pool = start_with(
+        "INSTALLED_APPS = [*INSTALLED_APPS, 'shelf']",
+        "high=1",
+        modules={"shelf/__init__": "", "shelf/rqpool": WRAPS},
+    ).expect_ready(1)
+    good = enqueue("high", "note", "trace")
+    eventually(lambda: good.is_finished and valkey.llen("wrapped") == 4)
+    assert words(valkey, "wrapped") == [
+        "perform_job begins",
+        "perform begins",
+        "perform ends",
+        "perform_job ends",
+    ]
+    bad = enqueue("high", "fail")
+    eventually(lambda: bad.is_failed and "handle_exception ends" in words(valkey, "wrapped"))
+    assert not pool.found("the pool does not use it")
+    assert pool.stop() == 0
+
+
+def test_a_job_that_rq_scheduler_has_put_on_a_queue_runs(start_pool, valkey):
+    pool = start_pool("high=1").expect_ready(1)
+    scheduler = Scheduler("high", connection=valkey)
+    job = scheduler.enqueue_in(timedelta(0), "pool_jobs.note", "trace", "later")
+    scheduler.enqueue_jobs()
+    eventually(lambda: job.is_finished)
+    assert words(valkey, "trace") == ["later"]
     assert pool.stop() == 0
 
 
