@@ -61,7 +61,7 @@ def make_manager(counts: Counts) -> Manager:
     inbox = signals.SignalInbox(phases.OTHER_SIGNALS)
     spawner = Spawner(
         SpawnOptions("turns"),
-        EntryPoints(worker, recovery=nothing, autoscaling=nothing),
+        EntryPoints(worker, recovery=nothing, autoscaling=nothing, start_hook=nothing),
         reopen_logs=nothing,
         release_inherited=nothing,
     )

@@ -91,6 +91,21 @@ class Hooks:
     def __repr__(self) -> str:
         return f"{self.name}({', '.join(map(_name, self._hooks))})"
 
+    def names(self) -> list[str]:
+        """The dotted paths of the hooks, in their order."""
+        return list(map(_name, self))
+
+    def call(self, number: int) -> None:
+        """Calls one hook, without arguments.
+
+        Args:
+            number: which, from 0.
+
+        Raises:
+            Exception: what the hook raises.
+        """
+        self._hooks[number]()
+
     def run(self, *arguments: object) -> None:
         """Calls every hook.
 
@@ -136,6 +151,11 @@ def _close_connections() -> None:
 
     manager_connections.close()
 
+
+before_start = Hooks("before_start", must_succeed=True)
+"""Runs once for each start of a pool, in a process of its own, before the first worker is forked;
+without arguments. A stop raises ``SystemExit`` in it. Wait for a database here, or enqueue what the
+site always needs."""
 
 after_prefork = Hooks("after_prefork", must_succeed=True, first=reopen_connections)
 """Runs in each worker before it is ready, with the RQ worker as argument. An exception is a boot

@@ -79,6 +79,10 @@ RECOVERED = 83
 """Exit status of a recovery process that has finished. It is not 0, because a callback of the
 project that runs in the process may end it with that."""
 
+HOOK_FINISHED = 84
+"""Exit status of a process whose ``before_start`` hook has returned. It is not 0, because a hook
+may end the process with that."""
+
 RunWorker = Callable[[Assignment], int]
 """Runs a worker in the process that was forked for it, and returns the exit code. Signals are
 blocked when it is called."""
@@ -91,6 +95,12 @@ RunAutoscaling = Callable[[CountsChannel, Lifeline, Counts, bool], int]
 lifeline, the counts that hold now, and whether to load the counts at once."""
 
 
+RunStartHook = Callable[[str, int, Lifeline, Reports], int]
+"""Runs a ``before_start`` hook, in the same way, and returns `HOOK_FINISHED` after it has returned.
+Arguments: the name of the pool, the number of the hook from 0, the lifeline, and where to report a
+failure."""
+
+
 @dataclass(frozen=True)
 class EntryPoints:
     """What the forked processes of a pool do."""
@@ -98,6 +108,7 @@ class EntryPoints:
     worker: RunWorker
     recovery: RunRecovery
     autoscaling: RunAutoscaling
+    start_hook: RunStartHook
 
 
 _NAME_CHARACTERS = string.ascii_letters + string.digits + "_-,.:@+*"

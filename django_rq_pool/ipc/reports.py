@@ -38,6 +38,8 @@ class Event(str, Enum):
     trying; the text is the sentence for the log."""
     REDIS_BACK = "redis back"
     """Redis accepts writes of the worker again."""
+    HOOK_FAILED = "hook failed"
+    """A ``before_start`` hook has raised; the text is the traceback."""
     IMPORTED = "imported"
     """A job of the worker had to import modules; the text is their names, with spaces between."""
 

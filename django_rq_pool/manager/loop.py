@@ -31,6 +31,7 @@ from .children import Children
 from .counts_watcher import CountsWatcher
 from .incidents import Incidents
 from .parts import ManagerOptions, Parts
+from .start_hooks import StartHookRunner
 from .status_report import Activity, age, status_report
 
 logger = logging.getLogger("django_rq_pool")
@@ -61,6 +62,7 @@ class Manager:
         self._takeover = parts.takeover
         self._incidents = Incidents()
         self._children = Children(self._spawner, self._incidents, burst=options.plan.burst)
+        self._start_hooks = StartHookRunner(self._spawner, options.plan.grace)
         self._counts_watcher = CountsWatcher(
             lambda load: self._spawner.fork_autoscaling(self._targets.counts, load=load),
             goes_on=options.watches_counts,
@@ -115,7 +117,8 @@ class Manager:
             self.phase = Phase.QUITTING
             self._takeover.give_up()
         self._takeover.look(wanted, self._children.roster)
-        plan = self._plan(self._takeover.restrict(wanted))
+        self._start_hooks.look(self.phase, processes.monotonic())
+        plan = self._plan(self._start_hooks.restrict(self._takeover.restrict(wanted)))
         for action in plan.actions:
             if isinstance(action, Fork):
                 self._fork(action)
@@ -123,9 +126,11 @@ class Manager:
                 self._children.act(action)
         self._show_title()
         now = processes.monotonic()
-        self._status.look(self.phase, wanted, self._children.roster, now)
-        decided = self._check_start(wanted)
-        if plan.finished and self._counts_watcher.has_left():
+        obstacle = self._start_hooks.obstacle(now)
+        self._status.look(self.phase, wanted, self._children.roster, now, obstacle)
+        decided = self._check_start(wanted, obstacle)
+        finished = plan.finished and not self._start_hooks.holds_up(self.phase)
+        if finished and self._counts_watcher.has_left():
             return True
         if not decided:
             self._inbox.wait(self._filenos(), self._until_due(plan))
@@ -141,11 +146,13 @@ class Manager:
                 self._handle_report(report)
             self._children.on_exit(death)
             self._counts_watcher.on_exit(death)
+            self._start_hooks.on_exit(death)
         for signum in self._inbox.take():
             self._handle_signal(signum)
 
     def _handle_report(self, report: Report) -> None:
         """Takes in what a worker reports. A worker that is not on the roster is ignored."""
+        self._start_hooks.handle(report)
         record = self._children.roster.get(report.pid)
         if record is None:
             return
@@ -188,6 +195,7 @@ class Manager:
         if plan.actions:
             return 0.0  # what was done may call for more, or may have failed
         given = [plan.due, self._counts_watcher.due, self._status.due, self._takeover.due]
+        given.append(self._start_hooks.due)
         if self._start_goal is not None:
             given.append(self._start_goal.until)
         dues = [due for due in given if due is not None]
@@ -201,7 +209,7 @@ class Manager:
             paused=self._paused or self._unproven,
         )
 
-    def _check_start(self, wanted: Sequence[Wanted]) -> bool:
+    def _check_start(self, wanted: Sequence[Wanted], obstacle: str) -> bool:
         """Asks whether the start has succeeded or failed, and draws the consequences once.
 
         Returns:
@@ -216,6 +224,7 @@ class Manager:
             self._children.roster,
             self._children.backoffs,
             processes.monotonic(),
+            obstacle,
         )
         if result is None:
             return False
@@ -282,6 +291,7 @@ class Manager:
             partial(self._incidents.of, now=now),
             now,
         )
+        lines += [f"  {line}" for line in (self._start_hooks.obstacle(now),) if line]
         if self._load_error:
             lines.append(f"  the counts are the last that could be loaded: {self._load_error}")
         if self._incidents.imported:

@@ -119,6 +119,18 @@ class Spawner:
         """
         return self._fork(lambda: self._entry_points.recovery(dead_worker))
 
+    def fork_start_hook(self, number: int) -> int:
+        """Forks a process for a ``before_start`` hook, and returns its pid.
+
+        Args:
+            number: which of the hooks, from 0.
+
+        Raises:
+            OSError: see `processes.fork`.
+        """
+        run = self._entry_points.start_hook
+        return self._fork(lambda: run(self._options.pool, number, self._lifeline, self.reports))
+
     def fork_autoscaling(self, counts: Counts, *, load: bool) -> tuple[int, CountsChannel]:
         """Forks the autoscaling process.
 

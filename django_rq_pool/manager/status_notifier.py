@@ -42,7 +42,9 @@ class StatusNotifier:
         self._stopping = False
         self.due: float | None = None
 
-    def look(self, phase: Phase, wanted: Sequence[Wanted], roster: Roster, now: float) -> None:
+    def look(
+        self, phase: Phase, wanted: Sequence[Wanted], roster: Roster, now: float, obstacle: str
+    ) -> None:
         """Looks at the pool and tells systemd what is new.
 
         Args:
@@ -50,11 +52,12 @@ class StatusNotifier:
             wanted: for each queue group.
             roster: the live processes.
             now: the monotonic clock, in seconds.
+            obstacle: why no worker is forked yet, or nothing.
         """
         if not self._notifier.enabled:
             self.due = None
             return
-        self._notify(phase, wanted, roster)
+        self._notify(phase, wanted, roster, obstacle)
         waited_for = self._unready or self._loading or phase in STOPS
         self.due = self._notifier.tick(now, extending=waited_for)
 
@@ -85,7 +88,9 @@ class StatusNotifier:
             self._launch.fail(self._failure)
             logger.error("%s", self._failure)
 
-    def _notify(self, phase: Phase, wanted: Sequence[Wanted], roster: Roster) -> None:
+    def _notify(
+        self, phase: Phase, wanted: Sequence[Wanted], roster: Roster, obstacle: str
+    ) -> None:
         if phase in STOPS and not self._stopping:
             self._stopping = True
             if discovery.has_younger(self._name):
@@ -96,8 +101,9 @@ class StatusNotifier:
             self._unready
             and not self._loading
             and phase is Phase.RUNNING
+            and not obstacle
             and all_ready(wanted, roster)
         ):
             self._unready = False
             self._notifier.ready()
-        self._notifier.status(f"{phase.value}: {summary(wanted, roster)}")
+        self._notifier.status(f"{phase.value}: {obstacle or summary(wanted, roster)}")

@@ -96,6 +96,7 @@ def start_result(
     roster: Roster,
     backoffs: Mapping[str, Backoff],
     now: float,
+    obstacle: str = "",
 ) -> StartResult | None:
     """Decides whether a start has succeeded or failed.
 
@@ -109,6 +110,7 @@ def start_result(
         roster: the processes that the pool has.
         backoffs: the failures of each group, by name.
         now: the time, in monotonic seconds.
+        obstacle: why no worker is forked yet, or nothing.
 
     Returns:
         The result, or None while it is open.
@@ -119,10 +121,11 @@ def start_result(
     if failing:
         return StartResult(f"Workers of {failing[0]} cannot boot.")
     reached = all_ready if goal.all_workers else every_group_ready
-    if phase is Phase.RUNNING and reached(wanted, roster):
+    if phase is Phase.RUNNING and not obstacle and reached(wanted, roster):
         return StartResult()
     if now >= goal.until:
-        return StartResult(f"The pool was not ready in time: {summary(wanted, roster)}.")
+        reason = obstacle or summary(wanted, roster)
+        return StartResult(f"The pool was not ready in time: {reason}.")
     return None
 
 

@@ -55,6 +55,7 @@ from .caller import given_back
 from .fork_audit import ForkError, audit
 from .preload import freeze_heap, import_jobs
 from .run_options import RunOptions, SwapMode
+from .start_hook import run_start_hook
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -245,7 +246,12 @@ def _manager(
             tracks_imports=configuration.tracks_imports,
             own_process_groups=not options.single_process_group,
         ),
-        EntryPoints(run_worker, run_recovery, partial(run_autoscaling, configuration, identity)),
+        EntryPoints(
+            run_worker,
+            run_recovery,
+            partial(run_autoscaling, configuration, identity),
+            run_start_hook,
+        ),
         reopen_logs=logfiles.reopen,
         release_inherited=release_inherited,
     )

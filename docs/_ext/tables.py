@@ -329,14 +329,18 @@ def all_hooks() -> list[Table]:
         (
             _literal(name),
             meanings[name],
-            "The worker fails to boot."
-            if each._must_succeed
-            else "It is logged; the pool goes on.",
+            _consequence(each),
         )
         for name, each in vars(hooks).items()
         if isinstance(each, hooks.Hooks)
     )
     return [Table(("Hook", "When it is called", "If it raises"), rows)]
+
+
+def _consequence(each: hooks.Hooks) -> str:
+    if each is hooks.before_start:
+        return "It runs again after a wait; no worker is forked before it has returned."
+    return "The worker fails to boot." if each._must_succeed else "It is logged; the pool goes on."
 
 
 def exit_statuses() -> list[Table]:

@@ -276,6 +276,25 @@ def test_the_worker_class_of_the_example_overrides_nothing_in_vain(monkeypatch):
     assert not activated
 
 
+def test_the_start_hooks_of_the_example_wait_and_enqueue_once(monkeypatch):
+    before = list(hooks.before_start)
+    called, enqueued = [], []
+    queue = types.SimpleNamespace(job_ids=enqueued)
+    queue.enqueue = lambda name, job_id: enqueued.append(job_id)
+    monkeypatch.setattr("django_rq.get_queue", lambda name: queue)
+    monkeypatch.setattr(
+        "django.core.management.call_command", lambda *name, **given: called.append((*name, given))
+    )
+    try:
+        exec(example("hooks-before-start"), {})  # noqa: S102
+        for number in (*range(len(before), len(hooks.before_start)), len(hooks.before_start) - 1):
+            hooks.before_start.call(number)
+    finally:
+        hooks.before_start.replace(before)
+    assert called == [("migrate", {"check_unapplied": True})]
+    assert enqueued == ["clean-up"]
+
+
 def test_a_project_may_leave_connecting_to_its_jobs(own_hooks):
     exec(example("hooks-no-reopen"), {})  # noqa: S102
     assert hooks.reopen_connections not in list(hooks.after_prefork)

@@ -101,6 +101,21 @@ def test_a_list_shows_where_its_hooks_are_found(hooks):
     assert repr(hooks).startswith(f"moment({__name__}.first, functools.partial(<function second")
 
 
+def test_hooks_can_be_named_and_called_one_by_one(hooks):
+    calls: list[int] = []
+
+    @hooks
+    def other() -> None:
+        calls.append(1)
+
+    hooks(first)
+    assert [name.rpartition(".")[2] for name in hooks.names()] == ["other", "first"]
+    hooks.call(1)
+    assert calls == []
+    hooks.call(0)
+    assert calls == [1]
+
+
 def test_where_hooks_must_succeed_an_exception_goes_through_and_ends_the_run():
     calls: list[str] = []
     hooks = Hooks("moment", must_succeed=True)
