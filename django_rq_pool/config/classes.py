@@ -21,6 +21,7 @@ from rq.job import Job
 from rq.serializers import resolve_serializer
 from rq.worker import BaseWorker, HerokuWorker
 
+from ..system.signals import Stopped
 from . import declared, redis_clients
 from .constructors import construct
 from .groups import QueueGroup
@@ -80,7 +81,9 @@ def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
     for what, (given, check, hint) in checks.items():
         try:
             check()
-        except Exception as error:  # a module may raise anything while it is imported
+        except Stopped:
+            raise
+        except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
             yield Problem(
                 Kind.IMPORT,
                 f"{source}: {group.name!r}: the {what}{'' if given is None else f' {given!r}'} "
@@ -111,7 +114,7 @@ def _require(found: object, base: type) -> None:
         raise TypeError(f"{found!r} is not a subclass of {base.__module__}.{base.__qualname__}")
 
 
-def _reason(given: object, error: Exception) -> str:
+def _reason(given: object, error: BaseException) -> str:
     """Why an import failed, in one sentence.
 
     RQ says *invalid attribute* even if the module itself raised. The module is imported again here

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from django.utils.module_loading import import_string
 
+from ..system.signals import Stopped
 from . import declared
 from .problems import CountsError, Kind, Problem
 from .tracebacks import raised_at
@@ -143,6 +144,8 @@ def source_of(given: object, name: str = SETTING) -> Source:
 def _import(path: str, name: str) -> object:
     try:
         return import_string(path)
+    except Stopped:
+        raise
     except (Exception, SystemExit) as error:  # a module may raise anything while it is imported
         raise CountsError(
             Problem(
@@ -179,6 +182,8 @@ def _callable_source(name: str, loader: object) -> Source:
     def guarded(what: str, right: str, call: Callable[..., object], *arguments: object) -> object:
         try:
             return call(*arguments)
+        except Stopped:
+            raise
         except (Exception, SystemExit) as error:  # some libraries call sys.exit() on an error
             raise CountsError(
                 Problem(

@@ -30,8 +30,8 @@ def wait_for_database():
 HANGS = """
 @hooks.before_start
 def wait_for_database():
-    pool_jobs.note("begun", str(os.getpid()))
     try:
+        pool_jobs.note("begun", str(os.getpid()))
         pool_jobs.wait_for_file("open")
     finally:
         pool_jobs.note("left")

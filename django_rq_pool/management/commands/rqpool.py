@@ -18,6 +18,7 @@ from ...config import settings
 from ...config.problems import CountsError
 from ...config.settings import Configuration
 from ...errors import StartError
+from ...startup.job_modules import unknown_exclusions
 from ...startup.preload_check import failing_imports
 from ...startup.run import run
 from ...system.cgroups import usable_resources
@@ -133,6 +134,8 @@ class Command(BaseCommand):
         Raises:
             CommandError: a start would fail.
         """
+        for sentence in unknown_exclusions(configuration.preload_exclude):
+            self.stderr.write(sentence)
         failures = failing_imports(configuration.preload, configuration.preload_exclude)
         for failure in failures:
             self.stderr.write("\n".join(filter(None, (failure.traceback, str(failure)))))

@@ -10,6 +10,7 @@ from django.test import override_settings
 
 from django_rq_pool.config import loaders, settings
 from django_rq_pool.config.problems import CountsError, Kind, Problem
+from django_rq_pool.system.signals import Stopped
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -373,3 +374,11 @@ def test_paths_are_taken_from_the_current_directory(folder, monkeypatch):
     monkeypatch.chdir("deeper")
     assert load(config=os.path.join("..", "pool.yml")) == {"high": 1}  # noqa: PTH118
     only_problem(load, config="pool.yml")
+
+
+def test_a_stop_that_comes_while_a_loader_runs_is_no_failure_of_the_loader(folder):
+    def stopped(environment):
+        raise Stopped(143)
+
+    with pytest.raises(Stopped):
+        loaders.source_of(stopped, "RQ_POOL").load(None)

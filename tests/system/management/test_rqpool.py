@@ -258,6 +258,19 @@ def test_a_bad_preload_setting_is_refused_in_words():
         assert "RQ_POOL_PRELOAD: 'shop.tasks' is not a list of dotted names" in refusal("high=1")
 
 
+def test_a_module_of_a_worker_class_that_calls_sys_exit_is_refused_in_words(folder):
+    (folder / "leaves.py").write_text("import sys\nsys.exit(0)")
+    with override_settings(RQ_POOL={"high": {"workers": 1, "worker_class": "leaves.Worker"}}):
+        assert "the worker_class 'leaves.Worker' cannot be used: SystemExit: 0" in refusal()
+
+
+def test_a_name_that_leaves_nothing_out_of_the_preload_is_told():
+    with override_settings(RQ_POOL_PRELOAD_EXCLUDE=["shp"]):
+        out, err = check("high=1", "--preload")
+    assert err.startswith("RQ_POOL_PRELOAD_EXCLUDE: 'shp' is no installed app")
+    assert out.splitlines()[-1] == "all modules can be imported"
+
+
 def test_sentences_end_with_one_full_stop():
     with override_settings(RQ_POOL={"high": {"workers": 1, "worker_class": "rq.SpawnWorker"}}):
         assert ".." not in refusal()
