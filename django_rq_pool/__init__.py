@@ -49,8 +49,8 @@ def run_pool(
             ``RQ_POOL_PRELOAD``.
         term: what TERM does: ``"immediate"``, ``"graceful-wait"`` or ``"graceful"``, like the
             command's options ``--term-immediate`` and so on.
-        strict_fork: refuse to start if the manager has threads or open sockets, which are not
-            safe to fork. False: only warn.
+        strict_fork: refuse to start if the manager has threads or open sockets that are not safe
+            to fork. False: only warn.
         allow_empty: start without any queue group, because HUP or a loader will bring some. False:
             that is an error.
         verbosity: how much is logged: 0 warnings, 1 events, 2 details. A logger that has a

@@ -129,8 +129,8 @@ def _add_running(running: ArgumentGroup) -> None:
     running.add_argument(
         "--strict-fork",
         action="store_true",
-        help="refuse to start, instead of warning, if the manager has threads or open sockets, "
-        "which are not safe to fork",
+        help="refuse to start, instead of warning, if the manager has threads or open sockets "
+        "that are not safe to fork",
     )
 
 

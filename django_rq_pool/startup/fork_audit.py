@@ -1,7 +1,7 @@
 """Fork audit: finds threads and sockets of the manager that forked workers would miss or share.
 
-Rule of the room: it reports, each finding with what to do about it, and changes nothing. What is
-known to survive a fork is no finding: a warning that nobody can act on is noise.
+Rule of the room: it reports, each finding with what it means and what to do about it, and changes
+nothing. What is known to be harmless is told as such, and no reason to refuse a start.
 """
 
 from __future__ import annotations
@@ -13,19 +13,34 @@ import stat
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import StartError
 from ..system import processes
+from ..text import listed
+from .known_threads import (
+    NAMELESS_THREAD,
+    NATIVE_THREAD,
+    PYTHON_THREAD,
+    Kind,
+    KnownThread,
+    known,
+)
 
 _TASKS = Path("/proc/self/task")
 _DESCRIPTORS = Path("/dev/fd")
 """This process's, on Linux and macOS alike."""
 
-_SURVIVES_FORKS = "jemalloc_bg_thd"
-"""What the kernel calls jemalloc's thread (pyarrow brings one): its own fork handlers restart
-it."""
+_WRAPPERS = (threading.__name__, "sentry_sdk.integrations.threading")
+"""Modules in which every thread begins, whatever it runs."""
+
+_SHOWN = 3
+"""The most names of threads in a finding."""
+
+_NAME_LENGTH = 15
+"""The most bytes of a thread's name that the kernel keeps."""
 
 
 class ForkError(StartError):
@@ -33,11 +48,29 @@ class ForkError(StartError):
     what."""
 
 
-def audit() -> tuple[str, ...]:
+@dataclass(frozen=True)
+class Finding:
+    """What a forked worker would miss or share.
+
+    Attributes:
+        text: a sentence or two, with what to do about it.
+        kind: what it means to workers.
+    """
+
+    text: str
+    kind: Kind
+
+    @property
+    def counts(self) -> bool:
+        """Whether ``--strict-fork`` refuses to start because of it."""
+        return self.kind is not Kind.HARMLESS
+
+
+def audit() -> tuple[Finding, ...]:
     """Looks at this process before its first fork.
 
     Returns:
-        A sentence or two for each thread and each socket that a forked worker would miss or share.
+        A finding for each thread and each socket that a forked worker would miss or share.
     """
     return (*_threads(), *_sockets())
 
@@ -45,32 +78,48 @@ def audit() -> tuple[str, ...]:
 # Threads
 
 
-def _threads() -> Iterator[str]:
+def _threads() -> Iterator[Finding]:
     python, native = _python_threads(), _native_threads()
     if python or native:
         # Libraries such as OpenBLAS, which numpy brings, stop their threads before any fork and
         # start others when they need them. A finding is what a fork leaves running.
         with contextlib.suppress(OSError):
             processes.rehearse_fork()
-        python = {tid: text for tid, text in _python_threads().items() if tid in python}
+        python = {tid: each for tid, each in _python_threads().items() if tid in python}
         native = {tid: name for tid, name in _native_threads().items() if tid in native}
-    for text in python.values():
-        yield (
-            f"Thread {text} runs in the manager: workers do not have it, and a lock that it holds "
-            "at a fork stays locked in them. Start it in an after_prefork hook."
-        )
+    yield from _known([*python.values(), *((name, None) for name in native.values())])
+    for name, module in python.values():
+        if known(name, module) is None:
+            whose = f"{name!r} of {module}" if module else repr(name)
+            yield Finding(f"Thread {whose} runs in the manager: {PYTHON_THREAD}", Kind.MISSING)
+    own_names = _own_names()
     for name, number in Counter(native.values()).items():
-        threads = f"A library's thread {name!r} runs"
-        if number > 1:
-            threads = f"{number} of a library's threads {name!r} run"
-        yield (
-            f"{threads} in the manager: workers do not have it, and may wait for it for ever. Use "
-            "the library in jobs only, not while modules are imported. One that computes with "
-            "OpenMP starts no thread when the environment has OMP_NUM_THREADS=1."
-        )
+        if known(name, None) is None:
+            whose = f"A library's thread {name!r} runs"
+            if number > 1:
+                whose = f"{number} of a library's threads {name!r} run"
+            sentence = NAMELESS_THREAD if name in own_names else NATIVE_THREAD
+            yield Finding(f"{whose} in the manager: {sentence}", Kind.MAY_HANG)
 
 
-def _python_threads() -> dict[int, str]:
+def _known(threads: Iterable[tuple[str, str | None]]) -> Iterator[Finding]:
+    """One finding for all threads of which the same is known."""
+    names: dict[KnownThread, dict[str, None]] = {}
+    for name, module in threads:
+        row = known(name, module)
+        if row is not None:
+            names.setdefault(row, {})[name] = None
+    for row, found in names.items():
+        shown = listed(list(found)[:_SHOWN])
+        if len(found) > _SHOWN:
+            shown += f" and {len(found) - _SHOWN} more"
+        subject = f"Thread {shown} ({row.library}) runs"
+        if len(found) > 1:
+            subject = f"Threads {shown} ({row.library}) run"
+        yield Finding(f"{subject} in the manager: {row.sentence}", row.kind)
+
+
+def _python_threads() -> dict[int, tuple[str, str]]:
     """Every other thread that Python knows: its name and the module whose code it runs."""
     found = {}
     frames = sys._current_frames()
@@ -80,36 +129,51 @@ def _python_threads() -> dict[int, str]:
         frame, module = frames.get(thread.ident or 0), ""
         while frame is not None:
             name = frame.f_globals.get("__name__", "")
-            module = module if name == threading.__name__ else name
+            module = module if name in _WRAPPERS else name
             frame = frame.f_back
-        found[thread.native_id] = repr(thread.name) + (f" of {module}" if module else "")
+        found[thread.native_id] = (thread.name, module)
     return found
 
 
 def _native_threads() -> dict[int, str]:
     """The threads that Python does not know, by what the kernel calls them (Linux)."""
-    known = {os.getpid(), *(thread.native_id for thread in threading.enumerate())}
+    known_tids = {os.getpid(), *(thread.native_id for thread in threading.enumerate())}
     found = {}
     with contextlib.suppress(FileNotFoundError):
         for task in _TASKS.iterdir():
             with contextlib.suppress(OSError):  # it has ended
-                name = (task / "comm").read_text().rstrip("\n")
-                if int(task.name) not in known and name != _SURVIVES_FORKS:
+                name = _name_of(task)
+                if int(task.name) not in known_tids:
                     found[int(task.name)] = name
     return found
+
+
+def _own_names() -> set[str]:
+    """What the kernel may call a thread that has given itself no name: the name of the process when
+    it was started, which the process may have changed since."""
+    paths = (sys.executable, *sys.orig_argv[:1], *sys.argv[:1])
+    names = {Path(path).name[:_NAME_LENGTH] for path in paths}
+    with contextlib.suppress(OSError):
+        names.add(_name_of(_TASKS / str(os.getpid())))
+    return names
+
+
+def _name_of(task: Path) -> str:
+    return (task / "comm").read_text().rstrip("\n")
 
 
 # Sockets
 
 
-def _sockets() -> Iterator[str]:
+def _sockets() -> Iterator[Finding]:
     for fd in _descriptors():
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as each:
             if each.type == socket.SOCK_DGRAM:
                 continue  # a datagram arrives whole, whoever sends it: syslog, statsd
-            yield (
+            yield Finding(
                 f"Socket {fd} ({_describe(each)}) is open in the manager: workers would talk on it "
-                "all at once. Close it before the pool forks, or open it in an after_prefork hook."
+                "all at once. Close it before the pool forks, or open it in an after_prefork hook.",
+                Kind.MAY_HANG,
             )
 
 

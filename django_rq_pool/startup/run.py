@@ -210,10 +210,11 @@ def _prepare_image(configuration: Configuration, options: RunOptions) -> None:
         redis_clients.rehearse(group)
     manager_connections.close()
     findings = audit()
-    if findings and options.strict_fork:
-        raise ForkError("\n".join(findings))
+    refused = [finding.text for finding in findings if finding.counts]
+    if refused and options.strict_fork:
+        raise ForkError("\n".join(refused))
     for finding in findings:
-        logger.warning("%s", finding)
+        logger.log(logging.WARNING if finding.counts else logging.INFO, "%s", finding.text)
     freeze_heap(immortal=configuration.immortal, huge_pages=configuration.huge_pages)
 
 

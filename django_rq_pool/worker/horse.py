@@ -99,9 +99,10 @@ class HorseMixin(SettlingMixin):
 
     def perform_job(self, job: Job, queue: Queue, execution: Execution) -> bool:
         """RQ's work horse leaves by ``os._exit``, so that text which a job prints into a file or a
-        pipe is lost. RQ's `SimpleWorker` keeps a database connection that is broken. And what is
-        raised around a job (by an exception handler, or by a library that wraps this method) is
-        lost with the horse, and ends a `SimpleWorker`; here the job fails with it."""
+        pipe is lost, unless a line of RQ's log follows it there. RQ's `SimpleWorker` keeps a
+        database connection that is broken. And what is raised around a job (by an exception
+        handler, or by a library that wraps this method) is lost with the horse, and ends a
+        `SimpleWorker`; here the job fails with it."""
         renew_connections()
         if self._import_tracker is not None:
             self._import_tracker.begin()

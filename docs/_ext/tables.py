@@ -24,6 +24,7 @@ from django_rq_pool.config import overrides as config_overrides
 from django_rq_pool.config.stop_policy import WORKER_SIGNALS, StopRules, TermPolicy
 from django_rq_pool.management.commands.rqpool import Command
 from django_rq_pool.planning import phases
+from django_rq_pool.startup import known_threads
 from django_rq_pool.system import sd_notify
 
 PACKAGE = Path(django_rq_pool.__file__).resolve().parent
@@ -343,6 +344,29 @@ def _consequence(each: hooks.Hooks) -> str:
     return "The worker fails to boot." if each._must_succeed else "It is logged; the pool goes on."
 
 
+def all_known_threads() -> list[Table]:
+    """Every thread of a library of which it is known what it means to workers."""
+    rows = [
+        (row.library, _thread(row), row.kind.value, _capital(row.sentence))
+        for kind in known_threads.Kind
+        for row in known_threads.KNOWN_THREADS
+        if row.kind is kind
+    ]
+    kinds = docstrings(known_threads, "Kind")
+    meanings = tuple((_capital(kind.value), kinds[kind.name]) for kind in known_threads.Kind)
+    return [
+        Table(("Kind", "What it means"), meanings),
+        Table(("Library", "Thread", "Kind", "What it means, and what to do"), tuple(rows)),
+    ]
+
+
+def _thread(row: known_threads.KnownThread) -> str:
+    """The pattern of its name, or of its module if any name will do."""
+    if row.name != known_threads.ANY:
+        return _literal(row.name)
+    return f"any that runs {_literal(row.module)}"
+
+
 def exit_statuses() -> list[Table]:
     """Every status with which the command may end."""
     meanings = docstrings(errors, "ExitStatus")
@@ -366,6 +390,7 @@ TABLES: dict[str, Callable[[], Iterable[Table]]] = {
     "rqpool-overrides": overrides,
     "rqpool-keys": redis_keys,
     "rqpool-hooks": all_hooks,
+    "rqpool-threads": all_known_threads,
     "rqpool-exit-statuses": exit_statuses,
 }
 """The directives of the reference, each with what collects its tables."""

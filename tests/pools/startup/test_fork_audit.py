@@ -44,6 +44,26 @@ def test_a_strict_start_is_refused_in_words(holding):
     assert "forked" not in pool.text()
 
 
+def test_a_strict_start_does_not_mind_a_thread_that_is_known_to_be_harmless(start_with):
+    pool = start_with(
+        "RQ_POOL_PRELOAD = ['traces']",
+        "high=1",
+        "--strict-fork",
+        modules={
+            "traces": (
+                "import threading\n"
+                "for name in ('OtelBatchSpanRecordProcessor', 'OtelBatchLogRecordProcessor'):\n"
+                "    run = threading.Event().wait\n"
+                "    threading.Thread(target=run, name=name, daemon=True).start()\n"
+            )
+        },
+    ).expect_ready(1)
+    [told] = pool.found("^.*in the manager: .*$")
+    assert "INFO Threads 'OtelBatch" in told[0]
+    assert "(opentelemetry-sdk 1.45) run in the manager: its own fork handlers start it" in told[0]
+    assert pool.stop() == 0
+
+
 def test_a_project_that_holds_nothing_passes_the_strictest_audit(start_pool):
     pool = start_pool("high=1", "--strict-fork").expect_ready(1)
     assert not pool.found("in the manager")
