@@ -183,6 +183,12 @@ def _introduce(configuration: Configuration) -> tuple[ThisPool, IdentityRecord]:
     record = IdentityRecord(identity, queues)  # first: whoever finds the title reads it
     # A swap that is ready before this pool finds it by its title, and ends it.
     setproctitle(discovery.title(configuration.name, "starting"))
+    if not discovery.can_be_found(configuration.name):
+        logger.warning(
+            "The process title has no room for %r, so that no other pool can find and replace "
+            "this one. Start it with more environment variables, or with a shorter name.",
+            discovery.title(configuration.name, "").rstrip(),
+        )
     return ThisPool(identity, identity.site(queues)), record
 
 

@@ -33,6 +33,16 @@ def title(name: str, text: str) -> str:
     return f"{_TITLE}{name}]: {text}"
 
 
+def can_be_found(name: str) -> bool:
+    """Whether this process has the title that it has given itself. It has room for as many bytes
+    as its command line and its environment had; without any variable there is no title at all.
+
+    Args:
+        name: the name of the pool.
+    """
+    return _title_of(psutil.Process()).startswith(title(name, ""))
+
+
 class RunningManager:
     """The manager of another pool. Open until `close`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -189,6 +190,38 @@ def test_a_caller_whose_command_line_is_short_is_found_by_its_title(start_script
     newer.expect(rf"pool shop of manager {older.process.pid} is asked to leave")
     expect_as_it_was(older)
     assert newer.stop() == 0
+
+
+IN_AN_EMPTY_ENVIRONMENT = """
+import os, sys
+
+sys.path[:0] = {paths}
+os.environ.update({environment})
+
+import django
+
+django.setup()
+
+from django_rq_pool import run_pool
+
+run_pool({{"high": 1}}, name="a-pool-with-quite-a-long-name", burst=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"), [([], True), (["A=1"], True), ([f"A={'1' * 100}"], False)]
+)
+def test_a_process_whose_title_has_no_room_says_so(
+    start_pool, pool_environment, tmp_path, variables, told
+):
+    script = IN_AN_EMPTY_ENVIRONMENT.format(
+        paths=pool_environment["PYTHONPATH"].split(os.pathsep), environment=pool_environment
+    )
+    (tmp_path / "s.py").write_text(script)
+    python = ["env", "-i", *variables, sys.executable, "../s.py"]
+    pool = start_pool(command=python)
+    assert pool.wait() == 0
+    assert bool(pool.found("WARNING The process title has no room for")) is told
 
 
 # Swaps and reloads
