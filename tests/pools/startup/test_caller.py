@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from caller_state import children, differences, prepare, state
 from django_rq_pool import StartError, run_pool
 
 prepare()
+name = os.environ["POOL_NAME"]
 """
 
 COMPARED = """
@@ -43,17 +45,25 @@ print("goes on", flush=True)
 os._exit(7)
 """
 
-SWAPS = "hot_swap=True, pidfile='own.pid', lock='own.lock', stdout='own.log', stderr='own.log'"
+FILES = "pidfile='own.pid', lock='own.lock', stdout='own.log', stderr='own.log'"
+SWAPS = f"name=name, hot_swap=True, {FILES}"
 """As much as a command may do to its process."""
 
 
 @pytest.fixture
-def start_script(start_with):
+def name() -> str:
+    """A name that no other pool on this machine has."""
+    return f"caller-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def start_script(start_with, name):
     """Starts a script that runs a pool in its process and compares what it finds afterwards."""
 
     def start(run: str, *, prepared: str = "", settings: str = "", **options):
         script = PREPARED + prepared + COMPARED.format(run=run)
-        return start_with(settings, command=python_command("-c", script), **options)
+        command = python_command("-c", script)
+        return start_with(settings, command=command, env={"POOL_NAME": name}, **options)
 
     return start
 
@@ -70,10 +80,10 @@ def expect_as_it_was(script) -> None:
 @pytest.mark.parametrize(
     "run",
     [
-        "run_pool({'high': 2}, name='script')",
-        "call_command('rqpool', 'high=2', name='script')",
-        "call_command('rqpool', 'high=2', '--name', 'script', swap_step=True)",
-        "run_pool({'high': {'workers': {'min': 2, 'max': 3}}}, name='script')",
+        "run_pool({'high': 2}, name=name)",
+        "call_command('rqpool', 'high=2', name=name)",
+        "call_command('rqpool', 'high=2', '--name', name, swap_step=True)",
+        "run_pool({'high': {'workers': {'min': 2, 'max': 3}}}, name=name)",
     ],
 )
 @pytest.mark.parametrize("signum", [signal.SIGQUIT, signal.SIGTERM])
@@ -100,11 +110,11 @@ def test_its_streams_and_files_are_as_they_were(start_script):
 @pytest.mark.parametrize(
     ("run", "settings", "error"),
     [
-        ("run_pool({'high': -1})", "", "CountsError: .*'high': -1 is not a count"),
+        ("run_pool({'high': -1}, name=name)", "", "CountsError: .*'high': -1 is not a count"),
         ("call_command('rqpool', 'hgh=1')", "", "CommandError: .*no queue 'hgh'"),
-        ("run_pool({'high': 1}, preload=['nothing'])", "", "ModuleNotFoundError"),
+        ("run_pool({'high': 1}, preload=['nothing'], name=name)", "", "ModuleNotFoundError"),
         (
-            "run_pool({'high': 1}, strict_fork=True)",
+            "run_pool({'high': 1}, strict_fork=True, name=name)",
             "import socket\nlistening = socket.create_server(('127.0.0.1', 0))",
             "ForkError: Socket",
         ),
@@ -121,7 +131,7 @@ def test_a_process_is_as_it_was_when_its_pool_cannot_be_started(start_script, ru
 
 def test_a_start_that_fails_later_is_an_error_of_call_command(start_script):
     script = start_script(
-        "call_command('rqpool', 'high=1', hot_swap=True, no_pidfile=True)",
+        "call_command('rqpool', 'high=1', name=name, hot_swap=True, no_pidfile=True)",
         settings="RQ_POOL_PRELOAD = ['failing']",
         modules={
             "failing": (
@@ -137,7 +147,7 @@ def test_a_start_that_fails_later_is_an_error_of_call_command(start_script):
 
 def test_a_signal_that_comes_before_the_pool_runs_leaves_the_process_as_it_was(start_script):
     script = start_script(
-        "run_pool({'high': 1}, preload=['stopping'])",
+        "run_pool({'high': 1}, preload=['stopping'], name=name)",
         modules={"stopping": "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)"},
     )
     expect_as_it_was(script)
@@ -159,15 +169,15 @@ def test_a_transaction_of_the_caller_is_refused_in_words(start_script):
 
 def test_what_the_caller_had_frozen_and_turned_off_stays_so(start_script):
     script = start_script(
-        "run_pool({'high': 1}, burst=True)", prepared="gc.disable()\ngc.freeze()\n"
+        "run_pool({'high': 1}, burst=True, name=name)", prepared="gc.disable()\ngc.freeze()\n"
     )
     expect_as_it_was(script)
 
 
 def test_a_pool_may_run_twice_in_a_process(start_script, enqueue):
     jobs = [enqueue("high", "note", "trace") for _ in range(3)]
-    run = "print('once', run_pool({'high': 1}, burst=True)); enqueue(); "
-    run += "print('twice', run_pool({'high': 2}, burst=True))"
+    run = "print('once', run_pool({'high': 1}, name=name, burst=True)); enqueue(); "
+    run += "print('twice', run_pool({'high': 2}, name=name, burst=True))"
     script = start_script(
         run,
         prepared=(
@@ -183,11 +193,10 @@ def test_a_pool_may_run_twice_in_a_process(start_script, enqueue):
     expect_as_it_was(script)
 
 
-def test_a_caller_whose_command_line_is_short_is_found_by_its_title(start_script, start_pool):
-    older = start_script("run_pool({'high': 1}, name='shop')", prepared="sys.argv[:] = ['']\n")
-    older.expect_ready(1)
-    newer = start_pool("high=1", "--hot-swap", "--name", "shop")
-    newer.expect(rf"pool shop of manager {older.process.pid} is asked to leave")
+def test_a_caller_is_found_by_its_title(start_script, start_pool, name):
+    older = start_script("run_pool({'high': 1}, name=name)").expect_ready(1)
+    newer = start_pool("high=1", "--hot-swap", "--name", name)
+    newer.expect(rf"pool {name} of manager {older.process.pid} is asked to leave")
     expect_as_it_was(older)
     assert newer.stop() == 0
 
@@ -227,11 +236,13 @@ def test_a_process_whose_title_has_no_room_says_so(
 # Swaps and reloads
 
 
-def test_a_pool_of_another_command_replaces_an_older_one_and_reloads(start_script, start_pool):
-    older = start_pool("high=1", "--name", "script").expect_ready(1)
-    script = start_script("call_command('rqpool', 'high=2', name='script', hot_swap=True)")
+def test_a_pool_of_another_command_replaces_an_older_one_and_reloads(
+    start_script, start_pool, name
+):
+    older = start_pool("high=1", "--name", name).expect_ready(1)
+    script = start_script("call_command('rqpool', 'high=2', name=name, hot_swap=True)")
     script.expect_ready(2)
-    script.expect(rf"pool script of manager {older.process.pid} is asked to leave")
+    script.expect(rf"pool {name} of manager {older.process.pid} is asked to leave")
     assert older.wait() == 0
     script.process.send_signal(signal.SIGHUP)
     script.expect_ready(4)
@@ -247,18 +258,19 @@ django.setup()
 
 from django_rq_pool import run_pool
 
-run_pool({"high": 1}, name="script")
+run_pool({"high": 1}, name=os.environ["POOL_NAME"])
 os.mkfifo("hold")
 print("goes on", flush=True)
 open("hold").read()
 """
 
 
-def test_a_pool_whose_process_goes_on_counts_as_gone(start_pool):
-    older = start_pool(command=python_command("-c", LIVES_ON)).expect_ready(1)
-    newer = start_pool("high=1", "--name", "script", "--hot-swap")
+def test_a_pool_whose_process_goes_on_counts_as_gone(start_pool, name):
+    command = python_command("-c", LIVES_ON)
+    older = start_pool(command=command, env={"POOL_NAME": name}).expect_ready(1)
+    newer = start_pool("high=1", "--name", name, "--hot-swap")
     older.expect("^goes on$")
-    newer.expect(rf"pool script of manager {older.process.pid} has gone")
+    newer.expect(rf"pool {name} of manager {older.process.pid} has gone")
     assert older.process.poll() is None
     (older.cwd / "hold").write_text("enough")
     assert older.wait() == 0
@@ -266,7 +278,9 @@ def test_a_pool_whose_process_goes_on_counts_as_gone(start_pool):
 
 
 def test_a_daemon_that_a_command_starts_leaves_the_command_as_it_was(start_script):
-    script = start_script("call_command('rqpool', 'high=1', daemon=True, no_pidfile=True)")
+    script = start_script(
+        "call_command('rqpool', 'high=1', name=name, daemon=True, no_pidfile=True)"
+    )
     expect_as_it_was(script)
     log = (script.cwd / "log" / "rqpool.stdout.log").read_text()
     assert "ready" in log
@@ -281,7 +295,7 @@ def test_a_daemon_that_a_command_starts_leaves_the_command_as_it_was(start_scrip
 
 def test_a_daemon_that_cannot_start_is_an_error_of_call_command(start_script):
     script = start_script(
-        "call_command('rqpool', 'high=1', daemon=True, no_pidfile=True)",
+        "call_command('rqpool', 'high=1', name=name, daemon=True, no_pidfile=True)",
         settings="RQ_POOL_PRELOAD = ['no_such_module']",
     )
     expect_as_it_was(script)
@@ -304,7 +318,7 @@ os.close(read_end)
 def test_children_of_the_caller_keep_their_exit_statuses(start_script, enqueue, valkey):
     """One has ended before the pool runs, and hides the deaths behind it; one ends meanwhile."""
     script = start_script(
-        "run_pool({'high': 2}, name='script'); print('early', early.wait(), 'late', late.wait())",
+        "run_pool({'high': 2}, name=name); print('early', early.wait(), 'late', late.wait())",
         prepared=f"{CHILDREN}print('late is', late.pid, 'write', write_end, flush=True)\n",
     ).expect_ready(2)
     [late] = script.expect(r"^late is (\d+) write (\d+)$")
@@ -322,7 +336,7 @@ def test_children_of_the_caller_keep_their_exit_statuses(start_script, enqueue, 
 
 
 def test_an_orphan_is_reaped_although_a_child_of_the_caller_has_ended(start_script, enqueue):
-    script = start_script("run_pool({'high': 1}, name='script')", prepared=CHILDREN)
+    script = start_script("run_pool({'high': 1}, name=name)", prepared=CHILDREN)
     script.expect_ready(1)
     orphan = "import os, time\nif os.fork(): os._exit(0)\n"
     job = enqueue("high", "run_python", orphan)
