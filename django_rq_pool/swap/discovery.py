@@ -102,6 +102,13 @@ class RunningManager:
             return False
         return True
 
+    def parent(self) -> int | None:
+        """The pid of the manager's parent, or None if the manager has ended."""
+        try:
+            return self._process.ppid()
+        except psutil.Error:
+            return None
+
     def folder(self) -> str | None:
         """The directory that the manager works in, or None if the system does not tell."""
         try:

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config.identity import Identity, Site
+from ..config.identity import Identity, Site, site_folder
 from ..errors import StartError
 from ..ipc import identity_record
 from . import discovery
@@ -67,8 +67,12 @@ def find(pool: ThisPool) -> OlderPools:
     """
     found = OlderPools([], [])
     for name in filter(None, (pool.identity.former_name, pool.name)):
-        for manager in discovery.find_older(name):
-            if _is_of_site(manager, pool):
+        sites = {each: identity_record.read(each.pid) for each in discovery.find_older(name)}
+        telling = {manager.pid for manager, site in sites.items() if site is not None}
+        for manager, site in sites.items():
+            if site is None and manager.parent() in telling:
+                manager.close()  # a worker of that pool, which has the manager's title at first
+            elif _is_of_site(manager, site, pool):
                 found.own.append(manager)
             elif name == pool.name:
                 found.foreign.append(manager)
@@ -89,13 +93,14 @@ def find_own(pool: ThisPool) -> list[RunningManager]:
     return found.own
 
 
-def _is_of_site(manager: RunningManager, pool: ThisPool) -> bool:
-    theirs = identity_record.read(manager.pid)
-    if theirs is not None:
-        return pool.site.is_same(theirs)
+def _is_of_site(manager: RunningManager, site: Site | None, pool: ThisPool) -> bool:
+    if site is not None:
+        return pool.site.is_same(site)
     # A pool of an earlier version says nothing. Most are started in the folder of the project.
     folder = manager.folder()
-    return folder is not None and (folder == pool.directory or pool.site.is_in(folder))
+    return folder is not None and (
+        site_folder(folder) == site_folder(pool.directory) or pool.site.is_in(folder)
+    )
 
 
 def check(pool: ThisPool, *, replaces: bool) -> None:
@@ -128,11 +133,12 @@ def check(pool: ThisPool, *, replaces: bool) -> None:
 
 
 def _of_another_site(manager: RunningManager) -> str:
+    silent = identity_record.read(manager.pid) is None
+    why = "works in another directory" if silent else "serves none of its queues"
     return (
         f"The pool of manager {manager.pid}{_place(manager)} has the name of this one, "
-        f"{manager.name}, but serves none of its queues and belongs to another folder. Give this "
-        "pool a name of its own (--name, RQ_POOL_NAME), or stop the other one: "
-        f"kill -QUIT {manager.pid}."
+        f"{manager.name}, but {why} and is of another site. Give this pool a name of its own "
+        f"(--name, RQ_POOL_NAME), or stop the other one: kill -QUIT {manager.pid}."
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -14,24 +16,20 @@ import pytest
 from django_rq_pool.system import ownership
 from django_rq_pool.system.lockfile import LockFileError, hold_lock
 from django_rq_pool.system.pidfile import PidFile, PidFileError
+from guardian import Guardian
 from other_user import ANOTHER, another_user, needs_root
 
 pytestmark = needs_root
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[Path]:
-    """A folder like ``/tmp``, which every user can enter and write to."""
-    folder = tmp_path / "shared"
-    folder.mkdir()
+def shared(guardian: Guardian) -> Iterator[Path]:
+    """A folder like ``/tmp``, which every user can enter and write to; the run's own is private."""
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    guardian.watch(folder, remove=True)
     folder.chmod(0o1777)
-    upper = [parent for parent in folder.parents if not parent.stat().st_mode & stat.S_IXOTH]
-    before = {parent: stat.S_IMODE(parent.stat().st_mode) for parent in upper}
-    for parent, mode in before.items():
-        parent.chmod(mode | stat.S_IXOTH)
     yield folder
-    for parent, mode in before.items():
-        parent.chmod(mode)
+    shutil.rmtree(folder)
 
 
 def flocks(path: Path) -> Callable[[], TextIO]:

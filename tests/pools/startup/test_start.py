@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -160,7 +161,8 @@ LOGGING = {
 
 
 def test_the_projects_logging_wins(start_with):
-    pool = start_with(LOGGING, "high=1")
+    # A name of its own: beside another run's pool of its name, its first line would be about that.
+    pool = start_with(LOGGING, "high=1", "--name", f"logs-{secrets.token_hex(4)}")
     pool.expect("started with PID")  # RQ's logger is not the project's, and goes to the console
     [worker] = [child.pid for child in psutil.Process(pool.process.pid).children()]
     os.kill(worker, signal.SIGKILL)

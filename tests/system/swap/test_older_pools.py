@@ -126,6 +126,27 @@ def test_what_a_pool_serves_after_a_reload_counts(manager, look):
         assert look("find", "/srv/b", "high") == [seen]
 
 
+FORKS_A_WORKER = MANAGER.replace(
+    'print("here"',
+    """\
+over, ours = os.pipe()
+if os.fork() == 0:
+    os.close(ours)
+    record.close()  # and has its manager's title until it sets its own
+    os.read(over, 1)
+    os._exit(0)
+print("here\"""",
+).replace("import sys", "import os, sys")
+
+
+@needs_records
+def test_a_worker_that_still_has_its_managers_title_is_no_pool(talk, look):
+    pool = talk(FORKS_A_WORKER, "/srv/a", "high", title=title(NAME, "managing []"))
+    assert pool.hear() == "here"
+    assert look("find", "/srv/a", "high") == [f"[{pool.pid}] []"]
+    assert look("find", "/srv/b", "low") == [f"[] [{pool.pid}]"]
+
+
 @needs_records
 def test_a_record_is_read_whole_whenever_it_is_read(manager):
     many = [f"queue-{number}" for number in range(2_000)]
@@ -144,7 +165,19 @@ def test_a_pool_of_an_earlier_version_is_told_by_the_directory_that_it_works_in(
     here = earlier("shop")
     there = earlier("blog")
     assert look("find", "/elsewhere", cwd=tmp_path / "shop") == [f"[{here.pid}] [{there.pid}]"]
+    next_release = tmp_path / "shop" / "releases" / "2"
+    next_release.mkdir(parents=True)
+    assert look("find", "/elsewhere", cwd=next_release) == [f"[{here.pid}] [{there.pid}]"]
     assert look("find", tmp_path / "blog") == [f"[{there.pid}] [{here.pid}]"]
+
+
+def test_to_replace_one_that_works_elsewhere_is_refused(earlier, look, tmp_path):
+    other = earlier("blog")
+    refusal, _ = look("replaces", tmp_path / "shop")
+    assert refusal.startswith(
+        f"The pool of manager {other.pid} in {tmp_path / 'blog'} has the name of this one, {NAME}, "
+        "but works in another directory and is of another site."
+    )
 
 
 def test_one_whose_release_has_been_removed_is_still_told(earlier, look, tmp_path):
@@ -174,9 +207,8 @@ def test_to_replace_a_pool_of_another_site_is_refused_with_what_to_do(manager, l
     refusal, _ = look("replaces", "/srv/a", "high")
     assert refusal == (
         f"The pool of manager {other.pid} in /srv/b has the name of this one, {NAME}, but serves "
-        "none of its queues and belongs to another folder. Give this pool a name of its own "
-        f"(--name, RQ_POOL_NAME), or stop the other one: kill -QUIT {other.pid}. Nothing is "
-        "replaced."
+        "none of its queues and is of another site. Give this pool a name of its own (--name, "
+        f"RQ_POOL_NAME), or stop the other one: kill -QUIT {other.pid}. Nothing is replaced."
     )
 
 
