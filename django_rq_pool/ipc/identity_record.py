@@ -9,11 +9,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from ..config.identity import Identity, Site
 from ..system import process_files
-from ..system.messages import MessageError, MessageReader, encode
+from ..system.messages import MessageError, decode, encode
 
 logger = logging.getLogger("django_rq_pool")
 
@@ -32,29 +31,25 @@ class IdentityRecord:
     def __init__(self, identity: Identity, queues: Iterable[str]) -> None:
         self._identity = identity
         self._fd: int | None = None
-        if process_files.available():
-            try:
-                self._fd = process_files.make_file(_FILE)
-            except OSError as error:
-                logger.debug("other pools cannot read which site this one is of: %s", error)
         self.update(queues)
 
     def update(self, queues: Iterable[str]) -> None:
-        """Writes what the pool serves now.
+        """Puts what the pool serves now in the place of what was said before.
 
         Args:
             queues: the names of its queues.
         """
-        if self._fd is None:
+        if not process_files.available():
             return
         site = self._identity.site(queues)
         line = encode({"folder": site.folder, "serves": sorted(site.serves)})
         try:
-            os.pwrite(self._fd, line, 0)  # who reads meanwhile takes the first line only
-            os.ftruncate(self._fd, len(line))
-        except OSError as error:  # a full disk; a pool of another site would not be told from ours
+            new = process_files.make_file(_FILE, line)
+        except OSError as error:  # a full disk, perhaps; what was said before stays
             logger.warning("other pools cannot read which site this one is of: %s", error)
+        else:
             self.close()
+            self._fd = new
 
     def close(self) -> None:
         """Closes the record, in the manager or in a process that it has forked."""
@@ -72,11 +67,9 @@ def read(pid: int) -> Site | None:
     Returns:
         Its site; None when it says nothing: it is an earlier version's, or this is not Linux.
     """
-    path = process_files.path_of(pid, _FILE)
-    if path is None:
-        return None
+    line = process_files.read_file(pid, _FILE)
     try:
-        first, *_ = MessageReader().feed(Path(path).read_bytes())
-        return Site(first.text("folder"), frozenset(first.texts("serves")))
-    except (OSError, MessageError, ValueError):  # it has ended meanwhile, or is of a later version
+        said = decode(line or b"")
+        return Site(said.text("folder"), frozenset(said.texts("serves")))
+    except MessageError:  # nothing, or a later version's
         return None

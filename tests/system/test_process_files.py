@@ -23,8 +23,7 @@ import os, socket, sys, tempfile
 from django_rq_pool.system import process_files
 
 tempfile.tempdir = sys.argv[1]
-fd = process_files.make_file("note")
-os.write(fd, b"here\\n")
+fd = process_files.make_file("note", b"here\\n")
 with socket.socket(socket.AF_UNIX) as listener:
     place = process_files.listen_at(listener, "door")
     listener.listen(4)
@@ -45,8 +44,8 @@ def temporary(request, tmp_path) -> Path:
 def test_another_process_of_this_user_reads_the_file_and_reaches_the_socket(talk, temporary):
     owner = talk(OWNER, temporary)
     assert owner.hear() == "here"
-    assert Path(process_files.path_of(owner.pid, "note")).read_text() == "here\n"
-    assert process_files.path_of(owner.pid, "other") is None
+    assert process_files.read_file(owner.pid, "note") == b"here\n"
+    assert process_files.read_file(owner.pid, "other") is None
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(process_files.path_of(owner.pid, "door"))
         assert owner.hear() == "came"
@@ -57,7 +56,7 @@ def test_nothing_stands_in_the_folder_and_nothing_is_left_of_one_that_was_killed
     assert owner.hear() == "here"
     assert list(temporary.iterdir()) == []
     owner.send(signal.SIGKILL)
-    eventually(lambda: process_files.path_of(owner.pid, "note") is None)
+    eventually(lambda: process_files.read_file(owner.pid, "note") is None)
     owner.wait()
     assert process_files.path_of(owner.pid, "door") is None
 
@@ -66,18 +65,18 @@ def test_a_file_of_that_name_that_is_somewhere_else_does_not_count(tmp_path):
     own = tmp_path / "note"
     with own.open("w"):
         own.unlink()
-        assert process_files.path_of(os.getpid(), "note") is None
+        assert process_files.read_file(os.getpid(), "note") is None
 
 
 def test_where_no_temporary_file_can_be_made_that_is_an_os_error(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/no/such/folder")
     with pytest.raises(OSError, match="No such file"):
-        process_files.make_file("note")
+        process_files.make_file("note", b"")
 
 
 @needs_root
 def test_another_user_reaches_neither():
-    fd = process_files.make_file("note")
+    fd = process_files.make_file("note", b"")
     paths = [process_files.path_of(os.getpid(), "note")]
     with socket.socket(socket.AF_UNIX) as listener:
         place = process_files.listen_at(listener, "door")

@@ -151,7 +151,7 @@ def test_a_worker_that_still_has_its_managers_title_is_no_pool(talk, look):
 def test_a_record_is_read_whole_whenever_it_is_read(manager):
     many = [f"queue-{number}" for number in range(2_000)]
     pool = manager("/srv/a", *many)
-    for number in range(60):
+    for number in range(200):
         pool.say("queue-1" if number % 2 else " ".join(many))
         seen = identity_record.read(pool.pid)
         assert seen is not None
