@@ -26,6 +26,7 @@ from ..planning.recoveries import RecoveryProcess, UnrecoveredWorker
 from ..planning.roster import Orphan, Roster, Stop, WorkerRecord
 from ..system import processes
 from .boot_endings import BootEndings
+from .farewell import log_unrecovered
 from .incidents import Incidents
 from .left_behind import LeftBehindKiller
 from .spawner import Spawner
@@ -200,17 +201,6 @@ class Children:
         )
         processes.send(pid, _HOW[stop])
 
-    def log_left(self) -> None:
-        """Logs, before the manager leaves, which workers nobody has recovered, and which processes
-        could not be killed."""
-        for name in self.roster.unrecovered:
-            _log_unrecovered(name)
-        left = self.roster.left_behind
-        if left is not None and left.pids:
-            logger.warning(
-                "processes of jobs could not be killed: %s", ", ".join(map(str, left.pids))
-            )
-
     # Deaths
 
     def end_process_group_of(self, pid: int) -> None:
@@ -245,7 +235,7 @@ class Children:
         else:
             del self._dead_workers[recovery.name]
             if not finished:
-                _log_unrecovered(recovery.name)
+                log_unrecovered(recovery.name)
         if not self._adopts_orphans and (dead is None or not self._is_alive(recovery.guards)):
             guarded = self.roster.release_orphan(recovery.guards)
             if guarded is not None:
@@ -326,10 +316,6 @@ class Children:
 
 def _log_delay(group: str, reason: str, delay: float) -> None:
     logger.warning("group %s: %s; next fork in %.1f s", group, reason, delay)
-
-
-def _log_unrecovered(name: str) -> None:
-    logger.warning("worker %s is not recovered; the next pool does it", name)
 
 
 def _log_orphan_end(orphan: Orphan, how: str) -> None:

@@ -29,6 +29,7 @@ from ..swap import discovery
 from ..system import processes
 from .children import Children
 from .counts_watcher import CountsWatcher
+from .farewell import log_left
 from .incidents import Incidents
 from .parts import ManagerOptions, Parts
 from .start_hooks import StartHookRunner
@@ -95,7 +96,7 @@ class Manager:
             self._outgoing.close()
             self._takeover.close()
             self._spawner.close()
-        self._children.log_left()
+        log_left(self._children.roster, self._children.assignments())
         self._status.conclude()
         logger.info("manager %d of pool %s finished", os.getpid(), self.name)
         return self._exit_status

@@ -41,6 +41,7 @@ def test_quit_finishes_the_job_in_flight_and_takes_no_other(start_pool, enqueue,
 def test_quit_stops_an_idle_pool(start_pool, valkey):
     pool = start_pool("high=2", "high,default=2").expect_ready(4)
     assert pool.stop(signal.SIGQUIT) == 0
+    assert not pool.found("finish their job")
     assert len(pool.found(r"reaped: exit code 0")) == 4
     assert valkey.keys("rq:worker:*:executions") == []
 
@@ -54,6 +55,9 @@ def test_int_makes_the_manager_leave_at_once_and_workers_finish_on_their_own(
 
     assert pool.stop(signal.SIGINT) == 0
     assert job.get_status() == JobStatus.STARTED
+    [told] = pool.found(r"workers that finish their job and then leave: (\d+) \(job (\S+)\)$")
+    assert told[2] == job.id
+    assert "rq:worker:" in " ".join(psutil.Process(int(told[1])).cmdline())
     valkey.rpush("gate:open", 1)
     eventually(lambda: not pool.processes())
     assert job.get_status() == JobStatus.FINISHED
