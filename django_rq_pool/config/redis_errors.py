@@ -71,6 +71,8 @@ _REFUSAL = re.compile(
 _FORBIDDEN = re.compile(
     # Redis 6.2, in a script: ERR Error running script (call to f_…): … -NOPERM …
     r"(?:Error running script .*?: -NOPERM |"
+    # EXEC itself is forbidden: EXECABORT Transaction discarded because of: NOPERM User …
+    r"Transaction discarded because of: NOPERM |"
     # Later: ACL failure in script: User … has no permissions … script: on @user_script:1.
     r"ACL failure in script: )(.*?)(?: script: .*)?",
     re.DOTALL,
@@ -117,16 +119,31 @@ def trouble(error: BaseException) -> Trouble:
 
 
 def told(error: BaseException) -> str:
-    """What the log says of an error on which a worker waits: which trouble it is, and the words of
-    the server or the driver.
+    """What the log says of an error on which a worker waits.
 
     Args:
-        error: what a command, or the connection for it, has raised.
+        error: see `trouble`.
     """
-    kind = trouble(error)
-    reset = kind is Trouble.UNREACHABLE and isinstance(error.__context__, ConnectionResetError)
-    hint = " A server that expects TLS answers so too." if reset else ""
-    return f"{kind.value}, workers keep trying: {in_a_line(error)}{hint}"
+    return f"{trouble(error).value}, workers keep trying: {_words(error)}"
+
+
+def described(error: BaseException) -> str:
+    """What is said of an error on which nobody waits.
+
+    Args:
+        error: see `trouble`.
+    """
+    return f"{trouble(error).value}: {_words(error)}"
+
+
+def _words(error: BaseException) -> str:
+    """The words of the server or the driver, and what they may mean."""
+    hint = ""
+    if trouble(error) is Trouble.UNREACHABLE and isinstance(
+        error.__context__, ConnectionResetError
+    ):
+        hint = " A server that expects TLS answers so too."
+    return in_a_line(error) + hint
 
 
 class Refused(ConnectionError):

@@ -92,6 +92,12 @@ def _add_what(what: ArgumentGroup) -> None:
         action="store_true",
         help="with --check: import too what a start imports before the first fork",
     )
+    what.add_argument(
+        "--redis",
+        action="store_true",
+        help="with --check: ask each Redis server whether workers can work there, and print what "
+        "its user lacks",
+    )
 
 
 def _add_running(running: ArgumentGroup) -> None:
@@ -211,6 +217,8 @@ def chosen_run_options(options: Mapping[str, Any]) -> RunOptions:
     """
     if options["counts"] and options["config"]:
         raise CommandError("--config: counts on the command line replace it. Give one of the two.")
+    if options["redis"] and not options["check"]:
+        raise CommandError("--redis: the servers are asked by --check only. Add --check.")
     if not (options["wait"] or options["daemon"]):
         raise CommandError("--no-wait: the command waits for a daemon only. Add --daemon.")
     if options["preload"] and not options["check"]:

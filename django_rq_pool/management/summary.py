@@ -5,7 +5,10 @@ Rule of the room: a configuration goes in, text comes out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ..config.settings import Configuration
+from ..worker.trial import ServerTrial
 
 
 def table(configuration: Configuration) -> str:
@@ -39,3 +42,22 @@ def table(configuration: Configuration) -> str:
     if limit is not None:
         total += f", at most {limit}"
     return "\n".join([heading, *(line.rstrip() for line in lines), total])
+
+
+def server_lines(trial: ServerTrial) -> Iterator[str]:
+    """What a server has said about a worker's work, as lines of text.
+
+    Args:
+        trial: what it has said.
+
+    Returns:
+        One line for the server, and one for each warning.
+    """
+    name = f"redis {trial.address}"
+    known = f"{trial.version}, " if trial.version else ""
+    if trial.errors:
+        yield f"{name}: {known}workers cannot work there"
+    else:
+        yield f"{name}: {known}workers of {'; '.join(trial.groups)} can work there"
+    for warning in trial.warnings:
+        yield f"{name}: warning: {warning}."

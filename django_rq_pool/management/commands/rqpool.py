@@ -15,7 +15,6 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ... import __version__, log
 from ...config import settings
-from ...config.problems import CountsError
 from ...config.settings import Configuration
 from ...errors import StartError
 from ...startup.job_modules import unknown_exclusions
@@ -23,8 +22,9 @@ from ...startup.preload_check import failing_imports
 from ...startup.run import run
 from ...system.cgroups import usable_resources
 from ...text import listed
+from ...worker.trial import try_servers
 from ..options import add_options, chosen_run_options
-from ..summary import table
+from ..summary import server_lines, table
 
 
 class Command(BaseCommand):
@@ -93,10 +93,7 @@ class Command(BaseCommand):
         try:
             with log.set_up(options["verbosity"]):
                 if options["check"]:
-                    configuration = configure()
-                    self.check_counts(configuration)
-                    if options["preload"]:
-                        self.check_imports(configuration)
+                    self.check_all(configure(), preload=options["preload"], redis=options["redis"])
                     return
                 status = run(configure, chosen)
         except StartError as error:
@@ -106,33 +103,39 @@ class Command(BaseCommand):
         if status:
             raise CommandError("rqpool: the start has failed; the log says why.", returncode=status)
 
-    def check_counts(self, configuration: Configuration) -> None:
+    def check_all(self, configuration: Configuration, *, preload: bool, redis: bool) -> None:
         """Prints the queue groups and what they may use to standard output, and the warnings to
         standard error.
 
         Args:
             configuration: the checked configuration.
+            preload: whether to import what a start imports too.
+            redis: whether to ask the Redis servers of the queue groups too.
 
         Raises:
-            CountsError: something is wrong that a start of this pool would only warn of.
+            CommandError: something is wrong, be it that a start of this pool would only warn of it.
         """
         for warning in configuration.warnings:
             if not warning.kind.is_error:
                 self.stderr.write(str(warning))
         self.stdout.write(table(configuration))
         self.stdout.write(f"{usable_resources()} may be used")
-        errors = [each for each in configuration.warnings if each.kind.is_error]
+        errors = [str(each) for each in configuration.warnings if each.kind.is_error]
+        if preload:
+            errors += self.check_imports(configuration)
+        if redis:
+            errors += self.check_servers(configuration)
         if errors:
-            raise CountsError(*errors)
+            raise CommandError("\n".join(errors))
 
-    def check_imports(self, configuration: Configuration) -> None:
+    def check_imports(self, configuration: Configuration) -> list[str]:
         """Imports what a start would import. Prints to standard error what fails, and why.
 
         Args:
             configuration: the checked configuration.
 
-        Raises:
-            CommandError: a start would fail.
+        Returns:
+            Why a start would fail, a sentence at most.
         """
         for sentence in unknown_exclusions(configuration.preload_exclude):
             self.stderr.write(sentence)
@@ -141,5 +144,21 @@ class Command(BaseCommand):
             self.stderr.write("\n".join(filter(None, (failure.traceback, str(failure)))))
         fatal = [failure.module for failure in failures if failure.fatal]
         if fatal:
-            raise CommandError(f"--preload: a start would fail, because of {listed(fatal)}.")
+            return [f"--preload: a start would fail, because of {listed(fatal)}."]
         self.stdout.write("all modules can be imported" if not failures else "a start would warn")
+        return []
+
+    def check_servers(self, configuration: Configuration) -> list[str]:
+        """Prints what each Redis server of the queue groups says about a worker's work.
+
+        Args:
+            configuration: the checked configuration.
+
+        Returns:
+            Why workers cannot work there, a sentence for each reason.
+        """
+        trials = try_servers(configuration.counts.groups, settings.queue_connections())
+        for trial in trials:
+            for line in server_lines(trial):
+                self.stdout.write(line)
+        return [f"redis {each.address}: {error}." for each in trials for error in each.errors]

@@ -25,6 +25,7 @@ from redis.exceptions import (
 from django_rq_pool.config.redis_errors import (
     Refused,
     Trouble,
+    forbidden,
     is_unavailable,
     refused,
     told,
@@ -109,6 +110,23 @@ def test_an_error_that_is_not_of_the_server_is_not(error):
 )
 def test_a_refusal_tells_whether_the_server_is_a_replica(words, demoted):
     assert Refused(words).demoted is demoted
+
+
+NO_EXEC = "User u has no permissions to run the 'exec' command"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (NoPermissionError(NO_EXEC), NO_EXEC),
+        (ExecAbortError(f"Transaction discarded because of: NOPERM {NO_EXEC}"), NO_EXEC),
+        (ExecAbortError("Transaction discarded because of previous errors."), None),
+    ],
+    ids=str,
+)
+def test_what_is_forbidden_is_so_wherever_the_server_notices(error, words):
+    denial = forbidden(error)
+    assert (None if denial is None else str(denial)) == words
 
 
 def because_of(context: BaseException, error: BaseException) -> BaseException:

