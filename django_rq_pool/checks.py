@@ -42,7 +42,7 @@ def check_counts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         return [message(problem) for problem in error.problems]
     return [
         message(problem)
-        for problem in configuration.warnings
+        for problem in (*configuration.warnings, *settings.problems_elsewhere(configuration))
         if not (nothing and problem.kind is Kind.EMPTY_POOL)
     ]
 

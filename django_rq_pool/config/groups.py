@@ -7,7 +7,7 @@ no file or setting and opens no connection; the content of ``RQ_QUEUES`` is an a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..text import listed, short
 from .entries import Entry, EntryReader
@@ -45,11 +45,14 @@ class Counts:
         groups: the queue groups.
         warnings: problems that do not prevent a start.
         max_total: the most workers that all groups may have together, or None for no limit.
+        elsewhere: the queue groups of environments that were not asked for, where they are other
+            ones. Only whoever checks the counts looks at them.
     """
 
     groups: tuple[QueueGroup, ...]
     warnings: tuple[Problem, ...] = ()
     max_total: int | None = None
+    elsewhere: tuple[QueueGroup, ...] = field(default=(), compare=False)
 
     @property
     def bounded(self) -> tuple[QueueGroup, ...]:
@@ -106,12 +109,13 @@ def parse_counts(
         unknown = _unknown_environment(source, environment, environments, required=required)
         (complaints.problems if required else warnings).append(unknown)
     groups = _Resolver(queues, complaints).groups(chosen)
-    elsewhere = Complaints()
+    others_complaints, elsewhere = Complaints(), list[QueueGroup]()
     for name, section in environments.items():
         if name != environment:
-            _Resolver(queues, elsewhere).groups(section.over(root))
+            found = _Resolver(queues, others_complaints).groups(section.over(root))
+            elsewhere += (each for each in found if each not in (*groups, *elsewhere))
     known = set(complaints.problems)
-    others = [each for each in dict.fromkeys(elsewhere.problems) if each not in known]
+    others = [each for each in dict.fromkeys(others_complaints.problems) if each not in known]
     if complaints.problems:
         raise CountsError(*complaints.problems, *others)
     warnings += others
@@ -126,7 +130,7 @@ def parse_counts(
             )
         )
     warnings += _many(groups, chosen)
-    return Counts(groups, tuple(warnings), chosen.max_total)
+    return Counts(groups, tuple(warnings), chosen.max_total, tuple(elsewhere))
 
 
 def _unknown_environment(

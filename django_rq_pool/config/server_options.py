@@ -24,11 +24,22 @@ def wrong_option(options: Mapping[str, Any]) -> str | None:
     Returns:
         What is wrong, such as ``PORT: 'abc' is not a port number``; None if nothing is.
     """
-    for name, check in _CHECKS.items():
-        wrong = check(options[name]) if name in options else None
+    way = next((each for each in _READ if each in options), "HOST")
+    for name in _READ[way]:
+        wrong = _CHECKS[name](options[name]) if name in options else None
         if wrong is not None:
             return f"{name}: {wrong}"
     return None
+
+
+_READ = {
+    "URL": ("URL", "DB"),
+    "USE_REDIS_CACHE": (),
+    "UNIX_SOCKET_PATH": ("DB",),
+    "SENTINELS": ("SENTINELS", "DB"),
+    "HOST": ("PORT", "DB", "SSL"),
+}
+"""The options that django-rq reads where it finds the one in front; it ignores the others."""
 
 
 def _url(value: object) -> str | None:
@@ -44,7 +55,7 @@ def _port(value: object) -> str | None:
 
 
 def _database(value: object) -> str | None:
-    if value is None or _number(value) >= 0:
+    if not value or _number(value) >= 0:  # redis-py takes an empty text for the first database
         return None
     return f"{short(value)} is not the number of a database"
 

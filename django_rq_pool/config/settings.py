@@ -185,6 +185,21 @@ def load(
     return replace(counts, warnings=(*counts.warnings, *override_warnings(counts.groups)))
 
 
+def problems_elsewhere(configuration: Configuration) -> tuple[Problem, ...]:
+    """Checks that what the environments name that were not asked for can be imported. A start does
+    not: it would import code that this pool has no use for.
+
+    Args:
+        configuration: the checked configuration.
+    """
+    found = (
+        problem
+        for group in configuration.counts.elsewhere
+        for problem in import_problems(group, configuration.source.name)
+    )
+    return tuple(dict.fromkeys(found))
+
+
 def find_environment(asked: str | None) -> str | None:
     """The name of the environment, or None if nothing names one.
 

@@ -95,6 +95,14 @@ def test_what_is_wrong_in_an_environment_that_was_not_asked_for_is_an_error():
     assert "'production': 'hihg'" in message.msg
 
 
+def test_a_wrong_class_in_an_environment_that_was_not_asked_for_is_an_error():
+    wrong = {"workers": 1, "worker_class": "no.such.Worker"}
+    counts = {"high": 1, "production": {"high": wrong}, "staging": {"high": wrong}}
+    message = only_message(RQ_POOL=counts)
+    assert (message.id, message.level) == ("django_rq_pool.E008", ERROR)
+    assert "'no.such.Worker'" in message.msg
+
+
 def test_a_misspelt_setting_is_a_warning_also_without_counts():
     message = only_message(RQ_POOL_PRELOADS=["shop.tasks"])
     assert (message.id, message.level) == ("django_rq_pool.W010", WARNING)

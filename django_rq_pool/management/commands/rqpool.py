@@ -115,12 +115,13 @@ class Command(BaseCommand):
         Raises:
             CommandError: something is wrong, be it that a start of this pool would only warn of it.
         """
-        for warning in configuration.warnings:
+        problems = (*configuration.warnings, *settings.problems_elsewhere(configuration))
+        for warning in problems:
             if not warning.kind.is_error:
                 self.stderr.write(str(warning))
         self.stdout.write(table(configuration))
         self.stdout.write(f"{usable_resources()} may be used")
-        errors = [str(each) for each in configuration.warnings if each.kind.is_error]
+        errors = [str(each) for each in problems if each.kind.is_error]
         if preload:
             errors += self.check_imports(configuration)
         if redis:

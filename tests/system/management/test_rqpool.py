@@ -14,6 +14,7 @@ from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import override_settings
 
+from django_rq_pool.config import settings
 from django_rq_pool.log import LOGGERS
 from django_rq_pool.management.commands.rqpool import Command
 from django_rq_pool.system.cgroups import usable_resources
@@ -195,6 +196,13 @@ def test_a_wrong_queue_in_another_environment_is_refused_beside_the_table():
     assert "1 worker" in out.getvalue().splitlines()
 
 
+def test_a_wrong_class_in_another_environment_is_refused_by_the_check_and_no_start():
+    wrong = {"workers": 1, "worker_class": "no.such.Worker"}
+    with override_settings(RQ_POOL={"high": 1, "production": {"high": wrong}}):
+        assert "no.such.Worker" in refusal()
+        assert settings.configure().warnings == ()
+
+
 def test_a_count_that_is_called_otherwise_is_refused():
     with override_settings(RQ_POOL={"low": 1, "high": {"count": 2}}):
         assert "'high': it is a queue group with 'count' but no 'workers'" in refusal()
@@ -371,7 +379,8 @@ def test_a_queue_that_cannot_be_connected_to_is_told(queue, reason):
         {"HOST": "x", "PORT": "6379", "DB": "0"},
         {"HOST": "x", "PORT": 6379, "SSL": True},
         {"URL": "rediss://:secret@x/3", "SSL_CERT_REQS": None},
-        {"UNIX_SOCKET_PATH": "/x", "DB": 0},
+        {"URL": "redis://x", "DB": "", "PORT": ""},
+        {"UNIX_SOCKET_PATH": "/x", "DB": 0, "PORT": None},
         {"SENTINELS": [("x", 26379), ["y", "26379"]], "MASTER_NAME": "m", "PASSWORD": "secret"},
     ],
 )
