@@ -19,12 +19,14 @@ from redis import Redis
 from rq import Queue, SpawnWorker
 from rq.job import Job
 from rq.serializers import resolve_serializer
+from rq.utils import import_attribute
 from rq.worker import BaseWorker, HerokuWorker
 
 from ..system.signals import Stopped
 from . import declared, redis_clients
 from .constructors import construct
 from .groups import QueueGroup
+from .options import WORKER_ARGUMENTS
 from .overrides import override_problems
 from .problems import Kind, Problem
 from .stop_policy import StopRules
@@ -73,6 +75,11 @@ def import_problems(group: QueueGroup, source: str) -> Iterator[Problem]:
         "job_class": (options.job_class, check_job_class, path),
         "queue_class": (options.queue_class, check_queue_classes, path),
         "serializer": (options.serializer, lambda: resolve_serializer(options.serializer), path),
+        "work_horse_killed_handler": (
+            options.work_horse_killed_handler,
+            lambda: _handler_of(group),
+            "Give a function that takes four arguments, or its dotted path.",
+        ),
         "Redis connection in RQ_QUEUES": (None, lambda: redis_clients.assemble(group), setting),
         "SERIALIZER in RQ_QUEUES": (None, check_queue_serializers, path),
         "exception handler of RQ_EXCEPTION_HANDLERS": (None, get_exception_handlers, path),
@@ -164,6 +171,25 @@ def clean_up_seconds(group: QueueGroup, rules: StopRules) -> float | None:
     return float(worker_class.imminent_shutdown_delay) + clean_up
 
 
+def _handler_of(group: QueueGroup) -> Any:
+    """The group's handler for work horses that were killed, or None."""
+    given = group.options.work_horse_killed_handler
+    found = import_attribute(given) if isinstance(given, str) else given
+    if found is not None and not callable(found):
+        raise TypeError(f"{found!r} cannot be called")
+    return found
+
+
+def _worker_arguments(group: QueueGroup) -> dict[str, Any]:
+    """The arguments for the worker class that the group's options give. The others are left out: a
+    class of the project's own may not take them."""
+    given = group.options.given()
+    arguments = {name: given[name] for name in WORKER_ARGUMENTS if name in given}
+    if "work_horse_killed_handler" in arguments:
+        arguments["work_horse_killed_handler"] = _handler_of(group)
+    return arguments
+
+
 def worker_class_of(group: QueueGroup) -> type[Any]:
     """The worker class of a group: its option ``worker_class``, else the one of the settings.
 
@@ -208,7 +234,7 @@ def make_worker(
         exception_handlers=get_exception_handlers() or None,
         job_class=queues[0].job_class,
         queue_class=type(queues[0]),
-        worker_ttl=options.worker_ttl,
+        **_worker_arguments(group),
         serializer=options.serializer or queues[0].serializer,
         prepare_for_work=works,
     )

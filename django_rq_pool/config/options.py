@@ -6,9 +6,10 @@ Rule of the room: the fields of `GroupOptions` are the only list of options.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from types import FunctionType
 from typing import Any
 
-from .validators import Validator, positive, seconds, yes_or_no
+from .validators import Validator, is_whole_number, positive, seconds, yes_or_no
 
 WORKERS = "workers"
 """The count of a group that has options too: a whole number, or bounds, ``{min: 1, max: 10}``."""
@@ -40,6 +41,19 @@ MAX_TOTAL = "max_total"
 def _importable(value: object) -> str | None:
     return (
         None if isinstance(value, type) or (isinstance(value, str) and value) else "a dotted path"
+    )
+
+
+def _time_to_live(value: object) -> str | None:
+    fine = is_whole_number(value) and value >= -1  # type: ignore[operator]
+    return None if fine else "a whole number of seconds, 0 or more, or -1 for ever"
+
+
+def _handler(value: object) -> str | None:
+    return (
+        None
+        if isinstance(value, FunctionType) or (isinstance(value, str) and value)
+        else "a dotted path or a function"
     )
 
 
@@ -97,6 +111,24 @@ class GroupOptions:
     boot_timeout: float = _option(30.0, seconds)
     """Seconds within which a worker must be ready. One that hangs is killed, the log says where it
     hung, and the pool forks another one later. A worker that waits for Redis has more time."""
+    default_result_ttl: int | None = _option(None, _time_to_live)
+    """Seconds for which the result of a job is kept that does not say so itself. 0 keeps none, -1
+    keeps it for ever."""
+    log_job_description: bool = _option(True, yes_or_no)
+    """Whether the log has a job's description, which may contain its arguments; else it has the
+    job's id only."""
+    job_monitoring_interval: int | None = _option(None, positive)
+    """Seconds between two heartbeats while a job runs in a work horse. RQ keeps what it knows of
+    the run for a minute longer."""
+    maintenance_interval: int | None = _option(None, positive)
+    """Seconds after which a worker of the group cleans the registries of its queues again. Idle
+    workers look every 15 seconds whether it is time."""
+    work_horse_killed_handler: Any = _option(None, _handler)
+    """A function that is called with the job, a pid, a status and a resource usage when a work
+    horse did not end by itself; with the job and three times None where its worker ended too."""
+    disable_default_exception_handler: bool = _option(False, yes_or_no)
+    """Whether RQ leaves it to the exception handlers to record a failure: the job gets no result,
+    and is not in the registry of failed jobs. So it is with a job that is cut short, too."""
     with_scheduler: bool = _option(False, yes_or_no)
     """Whether the group's workers run RQ's scheduler."""
     interrupted: str = _option("fail", _outcome)
@@ -121,5 +153,15 @@ VALIDATORS: dict[str, Validator] = {
     each.name: each.metadata["validator"] for each in fields(GroupOptions)
 }
 """The validator of each option, by its name."""
+WORKER_ARGUMENTS = (
+    "worker_ttl",
+    "default_result_ttl",
+    "log_job_description",
+    "job_monitoring_interval",
+    "maintenance_interval",
+    "work_horse_killed_handler",
+    "disable_default_exception_handler",
+)
+"""The options that are arguments of RQ's worker class, of the same names."""
 OPTION_NAMES = (WORKERS, *VALIDATORS)
 TARGET_LATENCY = "target_latency"

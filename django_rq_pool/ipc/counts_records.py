@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import FunctionType
 from typing import Any
 
 from ..config.groups import Counts, QueueGroup
@@ -99,8 +100,8 @@ def require_sendable(counts: Counts, source: str) -> None:
         source: where they came from, for the message.
 
     Raises:
-        CountsError: an option holds a class that its dotted path does not lead to, or the counts
-            are larger than a message may be.
+        CountsError: an option holds a class or function that its dotted path does not lead to, or
+            the counts are larger than a message may be.
     """
     try:
         if len(encode(_encoded_counts(counts))) > LONGEST - _ROOM:
@@ -154,10 +155,10 @@ def _encoded_counts(counts: Counts) -> dict[str, object]:
 
 
 def _encoded_option(value: Any) -> object:
-    """An option's value; a class goes by its module and its name in there."""
-    if not isinstance(value, type):
+    """An option's value; a class or function goes by its module and its name in there."""
+    if not isinstance(value, (type, FunctionType)):
         return value
-    if _class_at(value.__module__, value.__qualname__) is not value:
+    if _object_at(value.__module__, value.__qualname__) is not value:
         raise TypeError(f"{value!r} is not what its dotted path leads to")
     return {"module": value.__module__, "name": value.__qualname__}
 
@@ -232,10 +233,10 @@ def _decoded_option(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     reference = Message(value)
-    return _class_at(reference.text("module"), reference.text("name"))
+    return _object_at(reference.text("module"), reference.text("name"))
 
 
-def _class_at(module: str, name: str) -> Any:
+def _object_at(module: str, name: str) -> Any:
     found: Any = importlib.import_module(module)
     for part in name.split("."):
         found = getattr(found, part)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from django_rq.queues import get_queues
@@ -24,6 +24,9 @@ from ..config.classes import worker_class_of
 from ..config.groups import QueueGroup
 from ..config.options import GroupOptions
 from .keys import BEGUN_KEY, LEFT_KEY, MEMBERS_KEY, SETTLED_FIELD, SUSPECTS_KEY, TOLD_FIELD
+
+_NAMED = ("worker_class", "job_class", "queue_class", "serializer", "work_horse_killed_handler")
+"""The options whose values are written as dotted paths."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Member:
     def record(self) -> str:
         """The member as it is written in Redis."""
         options = asdict(self.group.options)
-        for option in ("worker_class", "job_class", "queue_class", "serializer"):
+        for option in _NAMED:
             options[option] = _path(options[option])
         return json.dumps(
             {
@@ -215,12 +218,12 @@ def unregister(redis: Redis, member: Member, pipeline: Any = None) -> None:
 
 
 def _path(value: Any) -> str | None:
-    """The dotted path of a class or a module; that of its class for any other object."""
+    """The dotted path of a class, function or module; that of its class for any other object."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, ModuleType):
         return value.__name__
-    named = value if isinstance(value, type) else type(value)
+    named = value if isinstance(value, (type, FunctionType)) else type(value)
     return f"{named.__module__}.{named.__qualname__}"
 
 

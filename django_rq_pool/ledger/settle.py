@@ -312,7 +312,7 @@ class Settler:
             execution.delete(job=job, pipeline=pipeline)
             if retry:
                 job.retry(hand.queue, pipeline)
-            else:
+            elif not self._options.disable_default_exception_handler:
                 job._handle_failure(
                     cause,
                     pipeline=pipeline,

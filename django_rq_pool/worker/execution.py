@@ -237,7 +237,7 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
                 raise HorseMonitorTimeoutException
             self.sweep()
             self.look_after_scheduler()
-            due = min(heartbeat_at, self._kill_horse_at or heartbeat_at) - now
+            due = min(heartbeat_at, self._kill_horse_at or heartbeat_at, self._sweep_due) - now
             self._link.wait([], min(due, self.until_scheduler_look()))
 
     def _note_end(self, status: int) -> int:

@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 import django_rq_pool
+import rq_options
 from django_rq_pool import errors, hooks
 from django_rq_pool.config import declared, options, problems
 from django_rq_pool.config import overrides as config_overrides
@@ -380,11 +381,18 @@ def exit_statuses() -> list[Table]:
     return [Table(("Status", "Meaning"), rows)]
 
 
+def options_of_rq() -> list[Table]:
+    """Every option of RQ's workers, and what to write with rqpool instead."""
+    heading = ("Option", "Of", "With rqpool")
+    return [Table(heading, rq_options.rows(rq_options.installed()))]
+
+
 TABLES: dict[str, Callable[[], Iterable[Table]]] = {
     "rqpool-options": command_options,
     "rqpool-settings": settings,
     "rqpool-variables": variables,
     "rqpool-group-options": group_options,
+    "rqpool-rq-options": options_of_rq,
     "rqpool-signals": signals,
     "rqpool-checks": system_checks,
     "rqpool-overrides": overrides,

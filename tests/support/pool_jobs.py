@@ -404,3 +404,9 @@ class BootsAtASign(Worker):
             client().rpush("boots", os.getpid())
             client().blpop(["boot"], 600)
         super().__init__(*args, **kwargs)
+
+
+def note_killed(job: Job, pid: int | None, status: int | None, usage: object) -> None:
+    """A group's handler for work horses that were killed."""
+    signum = None if status is None else os.waitstatus_to_exitcode(status)
+    client().rpush("killed", f"{job.id} {pid} {signum} {usage is not None}")

@@ -131,6 +131,10 @@ def test_a_group_without_options_has_given_none():
     assert groups({"high": {"workers": 1}})["high"].options.given() == {}
 
 
+def killed(job, pid, status, usage):
+    """A handler for work horses."""
+
+
 class Dumper:
     dumps = staticmethod(repr)
     loads = staticmethod(len)
@@ -156,6 +160,15 @@ class Dumper:
         ("interrupted", "fail"),
         ("interrupted", "requeue"),
         ("interrupted_limit", 1),
+        ("default_result_ttl", -1),
+        ("default_result_ttl", 0),
+        ("default_result_ttl", 500),
+        ("log_job_description", False),
+        ("job_monitoring_interval", 1),
+        ("maintenance_interval", 600),
+        ("work_horse_killed_handler", "shop.jobs.killed"),
+        ("work_horse_killed_handler", killed),
+        ("disable_default_exception_handler", True),
     ],
 )
 def test_an_option_takes_a_value_of_its_kind(option, value):
@@ -168,10 +181,33 @@ def test_an_option_takes_a_value_of_its_kind(option, value):
     [
         *(
             (option, value, "whole number, 1 or more")
-            for option in ("max_jobs", "max_idle_time", "worker_ttl", "interrupted_limit")
+            for option in (
+                "max_jobs",
+                "max_idle_time",
+                "worker_ttl",
+                "interrupted_limit",
+                "job_monitoring_interval",
+                "maintenance_interval",
+            )
             for value in (0, -1, 1.5, True, "10", None)
         ),
-        *(("with_scheduler", value, "true or false") for value in (1, 0, "yes", None)),
+        *(
+            (option, value, "true or false")
+            for option in (
+                "with_scheduler",
+                "log_job_description",
+                "disable_default_exception_handler",
+            )
+            for value in (1, 0, "yes", None)
+        ),
+        *(
+            ("default_result_ttl", value, "0 or more, or -1 for ever")
+            for value in (-2, 1.5, True, "500", None)
+        ),
+        *(
+            ("work_horse_killed_handler", value, "a dotted path or a function")
+            for value in ("", 7, None, dict, ["a.b"])
+        ),
         *(
             ("dequeue_strategy", value, "default, round_robin, random")
             for value in ("fifo", None, 1, ["random"])

@@ -91,6 +91,7 @@ groups = st.builds(
         GroupOptions,
         worker_class=st.none() | names | st.sampled_from([dict, CountsError]),
         max_jobs=st.none() | st.integers(1),
+        work_horse_killed_handler=st.none() | names | st.sampled_from([copy.copy, copy.deepcopy]),
         target_latency=st.floats(0.1, 1e6) | st.integers(1),
         with_scheduler=st.booleans(),
     ),

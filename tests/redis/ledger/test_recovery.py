@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import redis
 from rq import Worker
 from rq.job import Job, JobStatus
@@ -12,6 +13,7 @@ from django_rq_pool.ledger.members import join, leave, member_of
 from django_rq_pool.ledger.recovery import Recovery
 from django_rq_pool.ledger.sweep import lost_members, sweep_left
 from ledger_steps import NAME, assert_nothing_held, begin, member, settler, take
+from pool_jobs import note_killed
 
 CAUSE = "Its worker was killed."
 
@@ -119,6 +121,14 @@ def test_a_lost_worker_is_settled_by_its_own_groups_rules(valkey, queue):
     join(valkey, theirs)
     found = member_of(theirs.key, valkey.hget("rq:pool:members", theirs.key))
     assert found == theirs
+
+
+@pytest.mark.parametrize("handler", [note_killed, "pool_jobs.note_killed"])
+def test_a_handler_is_written_as_its_dotted_path(handler):
+    theirs = member(work_horse_killed_handler=handler, disable_default_exception_handler=True)
+    found = member_of(theirs.key, theirs.record()).group.options
+    assert found.work_horse_killed_handler == "pool_jobs.note_killed"
+    assert found.disable_default_exception_handler
 
 
 def test_a_class_of_another_project_is_replaced_by_one_with_its_prefix(valkey):
