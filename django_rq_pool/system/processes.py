@@ -5,6 +5,7 @@ Rule of the room: thin functions around system calls. They return values for exp
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -64,8 +65,9 @@ def fork(child: Callable[[], int]) -> int:
     """Forks a process that runs a function and exits with its result.
 
     The child starts with all signals blocked, because it still has the manager's handlers. It must
-    unblock them after it has set its own. It exits by ``os._exit``, because ``atexit`` functions
-    and ``finally`` blocks belong to the manager.
+    unblock them after it has set its own. It exits by ``os._exit``, because the ``finally`` blocks
+    around it belong to the manager. So do the ``atexit`` functions that it inherits; those that are
+    registered in the child run at its end. Libraries send by them what they have not sent yet.
 
     Args:
         child: runs in the child and returns the exit status. An exception means status 1.
@@ -86,11 +88,13 @@ def fork(child: Callable[[], int]) -> int:
 
 def _run_child(child: Callable[[], int]) -> None:
     status = 1
+    atexit._clear()
     try:
         status = child()
     except BaseException:  # the frames below belong to the manager: never return to them
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()  # prints what they raise, and goes on
         flush_output()
         os._exit(status)
 

@@ -119,3 +119,23 @@ def test_a_hook_that_cannot_reach_a_server_of_its_own_is_a_boot_failure(start_wi
     pool.expect("an after_prefork hook cannot reach its server")
     pool.expect("next fork in", 2)
     assert pool.stop() == 0
+
+
+@pytest.mark.parametrize("signum", [signal.SIGQUIT, signal.SIGTERM])
+def test_what_a_worker_registers_with_atexit_runs_when_it_leaves_and_what_the_manager_has_does_not(
+    start_with_hooks, valkey, signum
+):
+    pool = start_with_hooks(
+        "import atexit\n"
+        "atexit.register(lambda: pool_jobs.note('trace', f'module in {os.getpid()}'))\n"
+        "@hooks.after_prefork\n"
+        "def connect(worker):\n"
+        "    atexit.register(pool_jobs.note, 'trace', f'hook in {worker.pid}')\n",
+        "high=2",
+    ).expect_ready(2)
+    manager, workers = pool.manager_pid, pool.worker_pids()
+    assert pool.stop(signum) == 0
+    trace = [word.decode() for word in valkey.lrange("trace", 0, -1)]
+    *of_workers, last = trace
+    assert sorted(of_workers) == sorted(f"hook in {pid}" for pid in workers)
+    assert last == f"module in {manager}"
