@@ -13,6 +13,7 @@ from sphinx.util.docutils import SphinxDirective
 
 import measured
 import tables
+import tried
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -39,6 +40,13 @@ class ReferenceTable(TableDirective):
 
     def collect(self) -> Iterable[tables.Table]:
         return tables.TABLES[self.name]()
+
+
+class TriedTable(TableDirective):
+    """The tables of `tried.TABLES` that have the directive's name."""
+
+    def collect(self) -> Iterable[tables.Table]:
+        return tried.TABLES[self.name]()
 
 
 class KeptResults(TableDirective):
@@ -78,6 +86,8 @@ class Simulations(TableDirective):
 def setup(app: Sphinx) -> ExtensionMetadata:
     for name in tables.TABLES:
         app.add_directive(name, ReferenceTable)
+    for name in tried.TABLES:
+        app.add_directive(name, TriedTable)
     app.add_directive("suite-results", SuiteResults)
     app.add_directive("storm-results", StormResults)
     app.add_directive("simulations", Simulations)
