@@ -73,14 +73,14 @@ class StandIn:
         super().__init__(queues, name, *args, **options)
         if not options.get("prepare_for_work", True) or self.connection is None:
             return  # an object that only stands for a worker
-        self.connection = redis_clients._own_client(self.connection)
+        name_in_settings(queue_names_of(self), self.connection)
+        self.connection = redis_clients.client(group_of(self))
         self.queues = [_with_connection(queue, self.connection) for queue in self.queues]
         self._ordered_queues = self.queues[:]
         with signals_of_its_own():
             self._attach()
 
     def _attach(self) -> None:
-        name_in_settings(self.queue_names(), self.connection)
         self.attach(ManagerLink(assignment_of(self)))
 
     @contextlib.contextmanager
@@ -190,12 +190,21 @@ def _with_connection(queue: Queue, redis: Redis) -> Queue:
     return own
 
 
+def queue_names_of(worker: Any) -> tuple[str, ...]:
+    return tuple(worker.queue_names()) or ("default",)
+
+
+def group_of(worker: Any) -> QueueGroup:
+    """The queue group that a pool would have for the worker, which has at least one queue."""
+    queues = queue_names_of(worker)
+    return QueueGroup(",".join(queues), queues, 1)
+
+
 def assignment_of(worker: Any) -> Assignment:
     """What a manager would have handed to the worker."""
-    queues = tuple(worker.queue_names())
     return Assignment(
         pool="suite",
-        group=QueueGroup(",".join(queues), queues, 1),
+        group=group_of(worker),
         number=1,
         name=worker.name,
         burst=False,
