@@ -15,6 +15,9 @@ from .incidents import Incident, Incidents
 
 logger = logging.getLogger("django_rq_pool")
 
+_WORTH_WAITING = 0.1
+"""Seconds of waiting for a processor that are worth another look."""
+
 
 class BootEndings:
     """Carries out `EndBoot`.
@@ -36,6 +39,10 @@ class BootEndings:
         """Has a worker show where it hangs, or kills it."""
         record = self._roster.get(action.pid)
         if record is None:
+            return
+        cpu_wait = processes.cpu_wait(record.pid)
+        if not action.kill and cpu_wait >= record.cpu_wait + _WORTH_WAITING:
+            self._roster.mark_cpu_wait(record.pid, cpu_wait)
             return
         self._roster.mark_overdue(record.pid, killed=action.kill)
         if action.kill:

@@ -41,6 +41,7 @@ class WorkerRecord:
         asked_at: when it was last asked to stop.
         boot_timeout: within how many seconds it shall be ready.
         boot_began: when that time began, on the roster's clock.
+        cpu_wait: how many of the seconds since then it has waited for a processor.
         awaits_redis: whether it has said that it waits for Redis.
         overdue: whether it was not ready in time.
         killed: whether it was killed for that.
@@ -57,6 +58,7 @@ class WorkerRecord:
     asked_at: float = 0.0
     boot_timeout: float = float("inf")
     boot_began: float = 0.0
+    cpu_wait: float = 0.0
     awaits_redis: bool = False
     overdue: bool = False
     killed: bool = False
@@ -194,6 +196,18 @@ class Roster:
             boot_began=self.clock.seconds,
             overdue=False,
         )
+
+    def mark_cpu_wait(self, pid: int, seconds: float) -> None:
+        """Records how long a worker has waited for a processor, which is not held against it.
+
+        Args:
+            pid: the worker's pid.
+            seconds: since its fork.
+
+        Raises:
+            KeyError: there is no such worker.
+        """
+        self._workers[pid] = replace(self._workers[pid], cpu_wait=seconds)
 
     def mark_overdue(self, pid: int, *, killed: bool) -> None:
         """Records that a worker was not ready in time.

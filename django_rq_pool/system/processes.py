@@ -296,6 +296,22 @@ def memory(pid: int) -> int | None:
     return int(next(kilobytes, 0)) * 1024 or None
 
 
+def cpu_wait(pid: int) -> float:
+    """How long a process has been ready to run and waited for a processor, in seconds.
+
+    Args:
+        pid: the process.
+
+    Returns:
+        The seconds since its begin. 0 if the system does not tell (it is Linux's to do so), or the
+        process has ended.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1]) / 1e9
+    except (OSError, IndexError, ValueError):
+        return 0.0
+
+
 def is_our_child(pid: int) -> bool:
     """Whether a process is a child of this one, even as a zombie.
 

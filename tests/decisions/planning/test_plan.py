@@ -737,6 +737,14 @@ def test_a_worker_that_is_asked_to_stop_is_ended_by_that(phase):
     ]
 
 
+def test_what_a_worker_has_waited_for_a_processor_is_not_held_against_it():
+    roster = roster_of(booting(1, 31.0))
+    roster.clock = WatchClock(100.0, NOW)
+    assert end_boots(roster.workers(), roster)[0] == [EndBoot(1, kill=False)]
+    roster.mark_cpu_wait(1, 1.5)
+    assert end_boots(roster.workers(), roster) == ([], 0.5)
+
+
 def test_a_worker_that_goes_on_after_redis_was_away_begins_its_boot_anew():
     roster = roster_of(booting(1, 29.0))
     roster.clock = WatchClock(100.0, NOW)

@@ -147,6 +147,18 @@ def test_a_manager_that_was_stopped_for_a_while_kills_nobody_for_that(start_with
     assert pool.stop() == 0
 
 
+BUSY_MACHINE = "from django_rq_pool.system import processes\nprocesses.cpu_wait = lambda pid: 2.0"
+"""Settings by which each worker has waited two seconds for a processor."""
+
+
+def test_a_worker_on_a_busy_machine_has_the_time_that_it_waited_for_a_processor(start_with):
+    yaml = f"high: {{workers: 1, worker_class: {HANGING}, {QUICK}}}"
+    pool = start_with(BUSY_MACHINE, yaml=yaml)
+    [killed] = pool.expect(r"of high reaped: SIGKILL after (\d+\.\d) s")[:1]
+    assert float(killed[1]) >= 0.5 + 2.0
+    assert pool.stop() == 0
+
+
 def test_a_hot_swap_to_workers_that_hang_fails_with_the_reason_and_changes_nothing(start_pool):
     name = f"hang-{os.getpid()}"
     old = start_pool("--name", name, yaml="high: 1").expect_ready(1)
