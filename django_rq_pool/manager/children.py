@@ -48,12 +48,14 @@ class Children:
     Attributes:
         roster: the live processes, and the dead workers that are still to be recovered.
         backoffs: how long each group waits after failures, by its name.
+        delayed_by: what it waited after the last time: ``SIGSEGV``.
     """
 
     def __init__(self, spawner: Spawner, incidents: Incidents, *, burst: bool) -> None:
         self.roster = Roster()
         self._boot_endings = BootEndings(self.roster, spawner.stack_file, incidents)
         self.backoffs: dict[str, Backoff] = {}
+        self.delayed_by: dict[str, str] = {}
         self._spawner = spawner
         self._burst = burst
         self._adopts_orphans = processes.adopt_orphans()
@@ -114,7 +116,7 @@ class Children:
         except OSError as error:
             backoff = self._backoff(group.name).boot_failed(now, now, random.random())
             self.backoffs[group.name] = backoff
-            _log_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
+            self._log_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
             return
         self._assignments[pid] = assignment
         record = WorkerRecord(
@@ -296,7 +298,7 @@ class Children:
         if record.ready_at is None:
             backoff = backoff.boot_failed(record.forked_at, now, random.random())
             reason = "not ready in time" if record.killed else str(death)
-            _log_delay(record.group, reason, backoff.not_before - now)
+            self._log_delay(record.group, reason, backoff.not_before - now)
             self._boot_endings.log_kept(record)
         elif left or now - record.ready_at >= QUICK:
             backoff = backoff.ended_well()
@@ -307,15 +309,15 @@ class Children:
             # that the worker's code is broken.
             backoff = backoff.died_quickly(record.forked_at, now, random.random())
             if backoff.not_before > now:
-                _log_delay(record.group, str(death), backoff.not_before - now)
+                self._log_delay(record.group, str(death), backoff.not_before - now)
         self.backoffs[record.group] = backoff
+
+    def _log_delay(self, group: str, reason: str, delay: float) -> None:
+        self.delayed_by[group] = reason
+        logger.warning("group %s: %s; next fork in %.1f s", group, reason, delay)
 
     def _backoff(self, group: str) -> Backoff:
         return self.backoffs.get(group, Backoff())
-
-
-def _log_delay(group: str, reason: str, delay: float) -> None:
-    logger.warning("group %s: %s; next fork in %.1f s", group, reason, delay)
 
 
 def _log_orphan_end(orphan: Orphan, how: str) -> None:

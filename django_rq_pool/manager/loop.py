@@ -289,6 +289,7 @@ class Manager:
             self._children.backoffs,
             activities,
             self._targets.reasons,
+            self._children.delayed_by,
             partial(self._incidents.of, now=now),
             now,
         )

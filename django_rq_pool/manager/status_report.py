@@ -36,6 +36,7 @@ def status_report(
     backoffs: Mapping[str, Backoff],
     activities: Mapping[int, Activity],
     reasons: Mapping[str, str],
+    delayed_by: Mapping[str, str],
     incidents_of: Callable[[str], Iterable[str]],
     now: float,
 ) -> list[str]:
@@ -48,6 +49,7 @@ def status_report(
         backoffs: by group name.
         activities: of the workers, by pid.
         reasons: why the count of a group is what it is, by name, where that changes by itself.
+        delayed_by: after what the next fork of a group waits, by name.
         incidents_of: what is wrong with a group, by name, a line for each.
         now: the manager's monotonic clock, seconds.
     """
@@ -67,7 +69,7 @@ def status_report(
             line += f", {older} from before the reload"
         delay = backoffs.get(name, Backoff()).not_before - now
         if delay > 0:
-            line += f", next fork in {delay:.1f} s"
+            line += f", next fork in {delay:.1f} s after {delayed_by[name]}"
         if name in reasons:
             line += f" ({reasons[name]})"
         lines.append(line)

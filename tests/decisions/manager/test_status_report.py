@@ -23,7 +23,15 @@ def lines_of(
     known = {record.pid: activities.get(record.name, IDLE) for record in records}
     wanted = wanted or [Wanted("high", 2)]
     return status_report(
-        "the pool", wanted, roster, backoffs or {}, known, reasons or {}, lambda _: troubles, NOW
+        "the pool",
+        wanted,
+        roster,
+        backoffs or {},
+        known,
+        reasons or {},
+        {"high": "SIGSEGV"},
+        lambda _: troubles,
+        NOW,
     )
 
 
@@ -45,9 +53,9 @@ def test_a_group_without_workers_is_shown_and_one_that_is_no_longer_wanted_too()
     ]
 
 
-def test_a_group_that_waits_says_until_when():
+def test_a_group_that_waits_says_until_when_and_after_what():
     [_, line] = lines_of(backoffs={"high": Backoff(boot_failures=1, not_before=NOW + 1.24)})
-    assert line.endswith(", next fork in 1.2 s")
+    assert line.endswith(", next fork in 1.2 s after SIGSEGV")
 
 
 def test_a_group_whose_count_moves_says_why_it_is_what_it_is():
@@ -92,7 +100,7 @@ def test_who_is_left_of_dead_workers_is_shown():
     roster.recoveries[8] = RecoveryProcess(8, "shop.web1.high.1")
     roster.unrecovered["a"] = UnrecoveredWorker("a", 2, NOW, NOW + 1.0)
     roster.unrecovered["b"] = UnrecoveredWorker("b")
-    assert status_report("the pool", [], roster, {}, {}, {}, lambda _: (), NOW)[1:] == [
+    assert status_report("the pool", [], roster, {}, {}, {}, {}, lambda _: (), NOW)[1:] == [
         "  horse 7 of high outlives its worker: j1",
         "  recovery process 8 for shop.web1.high.1",
         "  worker a is dead and not recovered, 2 tries have failed, next in 1.0 s",

@@ -107,6 +107,8 @@ def test_a_worker_that_keeps_crashing_after_it_was_ready_does_not_spin(start_wit
     yaml = "high: {workers: 1, worker_class: pool_jobs.CrashesWhenReady}"
     pool = start_with(QUICK_AT_ANY_LOAD, yaml=yaml)
     assert pool.until("SIGSEGV; next fork in", 2).count("forked") <= 8
+    waits = r"high: 1 wanted, .* next fork in \d+\.\d s after SIGSEGV$"
+    eventually(lambda: pool.send(INFO).found(waits))
     assert pool.stop() == 0
 
 
