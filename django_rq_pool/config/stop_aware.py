@@ -108,35 +108,46 @@ class StopAwareConnection(Base):
 
     stop_aware: StopAware
 
+    _asked = False
+    """Whether something was sent and nothing has been received since."""
+
     def send_packed_command(self, *args: Any, **options: Any) -> Any:
         """Sends nothing to a server that has been given up."""
-        if self.stop_aware.applies() and not self.stop_aware.limit():
+        if self.stop_aware.gave_up and self.stop_aware.applies():
             raise TimeoutError(GIVEN_UP)
+        self._asked = True
         return super().send_packed_command(*args, **options)
+
+    def can_read(self, *args: Any, **options: Any) -> Any:
+        """Looks for an answer, the beginning of which is received by that."""
+        self._asked = False
+        return super().can_read(*args, **options)
 
     def read_response(self, *args: Any, **options: Any) -> Any:
         """Waits for the beginning of an answer in the process's own way, and reads it."""
+        asked, self._asked = self._asked, False
         opened = self._sock
-        if opened is None or not self.stop_aware.applies() or self._has_begun():
+        if opened is None or not self.stop_aware.applies() or not (asked or self._is_due()):
             return super().read_response(*args, **options)
         usual = opened.gettimeout()
-        if not self.stop_aware.await_answer(opened.fileno(), math.inf if usual is None else usual):
-            # redis-py finds out at once that time is up, and does what it does then.
-            opened.settimeout(0.001)
+        if self.stop_aware.await_answer(opened.fileno(), math.inf if usual is None else usual):
+            return super().read_response(*args, **options)
+        # redis-py finds out at once that time is up, and does what it does then.
+        opened.settimeout(0.001)
         try:
             return super().read_response(*args, **options)
         finally:
             if self._sock is opened:
                 opened.settimeout(usual)
 
-    def _has_begun(self) -> bool:
-        """Whether a part of an answer has been received, or the connection has ended."""
+    def _is_due(self) -> bool:
+        """Whether nothing of an answer has been received, and the connection has not ended."""
         try:
-            return bool(self.can_read(0))
+            return not self.can_read(0)
         except ConnectionError:
             if self._sock is None:
                 raise
-            return True  # whoever reads finds out, and closes it
+            return False  # whoever reads finds out, and closes it
 
     def _connect(self) -> Any:
         if not self.stop_aware.applies():

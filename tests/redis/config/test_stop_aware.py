@@ -215,6 +215,16 @@ def test_a_thread_or_a_child_of_the_process_waits_as_redis_py_does(client, proce
     assert not process.stop_aware.gave_up
 
 
+def test_an_answer_that_has_been_received_is_not_waited_for(client, process):
+    connection = client.connection_pool.get_connection()
+    connection.send_command("PING")
+    assert connection.can_read(DEADLINE)
+    process.waits.clear()
+    assert connection.read_response() == b"PONG"
+    assert process.waits == []
+    client.connection_pool.release(connection)
+
+
 def test_a_connection_that_has_ended_is_replaced(client, process, proxy):
     client.ping()
     proxy.cut(command("INCRBY"), ONCE)
