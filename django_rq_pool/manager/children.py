@@ -18,13 +18,13 @@ from .. import hooks
 from ..config.groups import QueueGroup
 from ..ipc.assignment import RECOVERED, Assignment, DeadWorker
 from ..ipc.counts_records import GroupStats, WorkerStats
+from ..planning.actions import Action, KillHorse, Recover, StopRecovery, StopWorker
 from ..planning.backoff import QUICK, Backoff
 from ..planning.boots import EndBoot
 from ..planning.left_behind import KillLeftBehind
-from ..planning.plan import Action, KillHorse, Recover, StopRecovery, StopWorker
 from ..planning.recoveries import RecoveryProcess, UnrecoveredWorker
 from ..planning.roster import Orphan, Roster, Stop, WorkerRecord
-from ..system import processes
+from ..system import parents, processes
 from .boot_endings import BootEndings
 from .farewell import log_unrecovered
 from .incidents import Incidents
@@ -58,7 +58,7 @@ class Children:
         self.delayed_by: dict[str, str] = {}
         self._spawner = spawner
         self._burst = burst
-        self._adopts_orphans = processes.adopt_orphans()
+        self._adopts_orphans = parents.adopt_orphans()
         self._assignments: dict[int, Assignment] = {}
         self._dead_workers: dict[str, DeadWorker] = {}
         self._done_before: dict[str, tuple[int, float]] = {}

@@ -21,8 +21,9 @@ from ..errors import ExitStatus
 from ..ipc.counts_records import LoadResult
 from ..ipc.reports import Event, Report
 from ..planning import phases
+from ..planning.actions import Fork
 from ..planning.phases import Effect, Phase
-from ..planning.plan import Fork, Plan, Wanted, make_plan
+from ..planning.plan import Plan, Wanted, make_plan
 from ..planning.progress import start_result
 from ..planning.targets import Targets
 from ..swap import discovery

@@ -10,8 +10,9 @@ import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from .actions import Action, Fork, KillHorse, Recover, StopRecovery, StopWorker
 from .backoff import QUICK, Backoff
-from .boots import EndBoot, end_boots
+from .boots import end_boots
 from .left_behind import KillLeftBehind
 from .phases import STOPS, Phase
 from .roster import Roster, Stop, WorkerRecord
@@ -57,70 +58,6 @@ class PlanOptions:
     burst: bool = False
     grace: float = IMMEDIATE_STOP_GRACE
     spawn_delay: float = 0.0
-
-
-@dataclass(frozen=True)
-class Fork:
-    """Fork a worker.
-
-    Attributes:
-        group: the name of its queue group.
-        number: its number in the group, from 1.
-    """
-
-    group: str
-    number: int
-
-
-@dataclass(frozen=True)
-class StopWorker:
-    """Ask a worker to stop, or kill it.
-
-    Attributes:
-        pid: the worker.
-        stop: how.
-    """
-
-    pid: int
-    stop: Stop
-
-
-@dataclass(frozen=True)
-class KillHorse:
-    """Kill a work horse whose worker is dead.
-
-    Attributes:
-        pid: the work horse.
-    """
-
-    pid: int
-
-
-@dataclass(frozen=True)
-class Recover:
-    """Fork a recovery process for a dead worker.
-
-    Attributes:
-        name: the worker's name in Redis.
-    """
-
-    name: str
-
-
-@dataclass(frozen=True)
-class StopRecovery:
-    """Ask a recovery process to give up if Redis cannot be reached, or kill it.
-
-    Attributes:
-        pid: the recovery process.
-        stop: ``GRACEFUL`` asks, ``KILL`` kills.
-    """
-
-    pid: int
-    stop: Stop
-
-
-Action = Fork | StopWorker | EndBoot | KillHorse | Recover | StopRecovery | KillLeftBehind
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from setproctitle import getproctitle, setproctitle
 
 from ..connections import in_transaction
 from ..errors import StartError
-from ..system import processes, sd_notify
+from ..system import parents, sd_notify
 from ..system.logfiles import LogFiles
 
 _FROZEN_BY_PYTHON = 1_000
@@ -42,7 +42,7 @@ def given_back(logfiles: LogFiles) -> Iterator[None]:
             f"database {alias!r} is in a transaction, which the pool would end when it closes the "
             "connection before it forks. Start the pool outside of transaction.atomic()."
         )
-    title, adopts = getproctitle(), processes.adopts_orphans()
+    title, adopts = getproctitle(), parents.adopts_orphans()
     frozen, collects = gc.get_freeze_count(), gc.isenabled()
     variables = {name: os.environ[name] for name in sd_notify.VARIABLES if name in os.environ}
     try:
@@ -53,5 +53,5 @@ def given_back(logfiles: LogFiles) -> Iterator[None]:
         if frozen < _FROZEN_BY_PYTHON:
             gc.unfreeze()
         (gc.enable if collects else gc.disable)()
-        processes.adopt_orphans(adopts)
+        parents.adopt_orphans(adopts)
         setproctitle(title)

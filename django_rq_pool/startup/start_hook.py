@@ -18,7 +18,7 @@ from ..ipc.assignment import HOOK_FINISHED
 from ..ipc.lifeline import Lifeline
 from ..ipc.reports import Event, Reports
 from ..planning.phases import OTHER_SIGNALS
-from ..system import processes, signals
+from ..system import parents, signals
 
 
 def run_start_hook(pool: str, number: int, lifeline: Lifeline, reports: Reports) -> int:
@@ -38,7 +38,7 @@ def run_start_hook(pool: str, number: int, lifeline: Lifeline, reports: Reports)
     setproctitle(f"rqpool-before-start[{pool}]: {hooks.before_start.names()[number]}")
     try:
         signals.unblock()
-        processes.end_with_parent()
+        parents.end_with_parent()
         if inbox.wait([lifeline.fileno()], 0):
             return ExitStatus.FAILED  # the manager has gone before that
         hooks.before_start.call(number)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from ..errors import ExitStatus, StartError
-from . import processes, signals
+from . import parents, processes, signals
 from .launch import Launch
 from .messages import Message, MessageError, MessageReader, encode
 
@@ -59,7 +59,7 @@ def detach(redirect: Callable[[], None], log: str | Path) -> Launch:
     processes.flush_output()  # otherwise the daemon would write the buffered output again
     lines, result = os.pipe(), os.pipe()
     with signals.blocked():
-        adopts = processes.adopt_orphans()
+        adopts = parents.adopt_orphans()
         between = os.fork()
         if between:
             os.close(lines[1])

@@ -19,7 +19,7 @@ from harness import DEADLINE, eventually, living
 DAEMON = """
 import json, logging, os, signal, sys
 from pathlib import Path
-from django_rq_pool.system import processes
+from django_rq_pool.system import parents, processes
 from django_rq_pool.system.daemon import detach, reporting_failure
 from django_rq_pool.errors import StartError
 
@@ -239,7 +239,7 @@ def test_a_daemon_that_ends_without_a_word_is_an_error_that_says_how(
 
 
 def test_where_the_system_tells_nothing_of_its_end_it_is_an_error_too(command, tmp_path):
-    other_unix = "processes.adopt_orphans = lambda: False\n"
+    other_unix = "parents.adopt_orphans = lambda: False\n"
     body = "os.kill(os.getpid(), signal.SIGKILL)"
     status, text = told(command(body, detach=other_unix + DETACH))
     assert status == 1

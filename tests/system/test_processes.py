@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from django_rq_pool.system import processes
+from django_rq_pool.system import parents, processes
 
 ENDED = ["sh", "-c", "exit 41"]
 
@@ -55,15 +55,15 @@ def test_children_are_known_by_their_pids_dead_or_alive(monkeypatch, tasks):
 def test_a_process_may_stop_adopting_orphans():
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux lets a process adopt orphans")
-    before = processes.adopts_orphans()
+    before = parents.adopts_orphans()
     try:
         for adopts in (True, False, True):
-            assert processes.adopt_orphans(adopts)
-            assert processes.adopts_orphans() is adopts
+            assert parents.adopt_orphans(adopts)
+            assert parents.adopts_orphans() is adopts
         here = processes.children()
         parent = processes.fork(lambda: processes.fork(lambda: 0) < 0)
         os.waitpid(parent, 0)
         (orphan,) = processes.children() - here
         os.waitpid(orphan, 0)
     finally:
-        processes.adopt_orphans(before)
+        parents.adopt_orphans(before)

@@ -12,6 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from django_rq_pool.planning.actions import (
+    Action,
+    Fork,
+    KillHorse,
+    Recover,
+    StopRecovery,
+    StopWorker,
+)
 from django_rq_pool.planning.backoff import FREE_QUICK_DEATHS, QUICK, Backoff
 from django_rq_pool.planning.boots import SHOW_TIME, EndBoot, end_boots
 from django_rq_pool.planning.left_behind import KillLeftBehind, LeftBehind
@@ -20,14 +28,8 @@ from django_rq_pool.planning.plan import (
     FORKS_PER_TURN,
     IMMEDIATE_STOP_GRACE,
     RECOVERIES_AT_ONCE,
-    Action,
-    Fork,
-    KillHorse,
     Plan,
     PlanOptions,
-    Recover,
-    StopRecovery,
-    StopWorker,
     Wanted,
     make_plan,
 )
