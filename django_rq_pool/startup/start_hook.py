@@ -6,7 +6,10 @@ manager has it run again.
 
 from __future__ import annotations
 
+import signal
+import sys
 import traceback
+from types import FrameType
 
 from setproctitle import setproctitle
 
@@ -19,6 +22,9 @@ from ..ipc.lifeline import Lifeline
 from ..ipc.reports import Event, Reports
 from ..planning.phases import OTHER_SIGNALS
 from ..system import parents, signals
+
+_SOON = 0.05
+"""Seconds until a stop is raised again. The object is deleted by then."""
 
 
 def run_start_hook(pool: str, number: int, lifeline: Lifeline, reports: Reports) -> int:
@@ -35,6 +41,7 @@ def run_start_hook(pool: str, number: int, lifeline: Lifeline, reports: Reports)
     """
     inbox = signals.SignalInbox(OTHER_SIGNALS)  # which do not end it
     inbox.exit_on(STOP_SIGNALS)
+    sys.unraisablehook = _raise_again
     setproctitle(f"rqpool-before-start[{pool}]: {hooks.before_start.names()[number]}")
     try:
         signals.unblock()
@@ -49,3 +56,17 @@ def run_start_hook(pool: str, number: int, lifeline: Lifeline, reports: Reports)
         reports.send(Event.HOOK_FAILED, traceback.format_exc())
         return ExitStatus.FAILED
     return HOOK_FINISHED
+
+
+def _raise_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Raises a stop once more, and soon, that Python ignores because it was deleting an object."""
+    if not isinstance(ignored.exc_value, signals.Stopped):
+        sys.__unraisablehook__(ignored)
+        return
+    stopped = ignored.exc_value
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise stopped
+
+    signal.signal(signal.SIGALRM, leave)
+    signal.setitimer(signal.ITIMER_REAL, _SOON)

@@ -80,13 +80,15 @@ class SignalInbox:
         """Makes signals end the process at once, until `catch` is called for them.
 
         They raise `Stopped`, so that ``finally`` blocks run. The exit status is 128 plus the
-        number, like a shell reports it.
+        number, like a shell reports it. Python ignores what is raised while it deletes an object,
+        and code may swallow it. So the number is recorded too, for `take`.
 
         Args:
             numbers: the signals.
         """
 
         def leave(number: Number, frame: FrameType | None) -> None:
+            self._note(number, frame)
             raise Stopped(ExitStatus.SIGNAL + number)
 
         self._handlers.install(numbers, leave)

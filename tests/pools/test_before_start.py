@@ -124,6 +124,25 @@ def test_a_stop_ends_it_and_it_may_clean_up(start_with_hooks, valkey, stop):
     assert pool.processes() == []
 
 
+DELETES = """
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), 15)
+
+@hooks.before_start
+def wait_for_database():
+    Deleted()
+    pool_jobs.wait_for_file("open")
+"""
+
+
+def test_a_stop_that_comes_while_an_object_is_deleted_is_not_lost(start_with_hooks):
+    # Python ignores what is raised there.
+    pool = start_with_hooks(DELETES, "high=1")
+    pool.expect("has failed 1 time, last with its process ended with exit code 143")
+    assert pool.stop() == 0
+
+
 GRACE_IS_SHORT = "from django_rq_pool.startup import run\nrun.IMMEDIATE_STOP_GRACE = 0.3"
 
 

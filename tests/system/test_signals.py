@@ -58,6 +58,14 @@ def test_a_signal_is_noted_and_taken_once(inbox, number):
     assert inbox.take() == []
 
 
+def test_a_signal_that_ends_the_process_is_noted_for_the_case_that_something_swallows_it(inbox):
+    inbox.exit_on([signal.SIGTERM])
+    with pytest.raises(SystemExit) as caught:
+        send(signal.SIGTERM)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert inbox.take() == [signal.SIGTERM]
+
+
 def test_what_is_taken_has_a_name(inbox):
     send(signal.SIGHUP)
     assert [number.name for number in inbox.take()] == ["SIGHUP"]
