@@ -239,6 +239,7 @@ class RegistrationMixin(Base):
                 return
             except self._link.unavailable as trouble:  # it has gone again
                 error = trouble
+        self.tell_of_stop()
         raise StopRequested
 
     def _retry_while_unavailable(self, write: Callable[[], Outcome]) -> Outcome:
