@@ -7,11 +7,12 @@ no handler any more: in a call that blocks, or while a lock is awaited that nobo
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import re
+import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -30,14 +31,17 @@ class StackFile:
 
     From its construction on, this process and what it forks can be asked. The signal is not blocked
     around a fork, so that a fork handler that hangs is found too. Where the system has no room for
-    the file, there are no stacks.
+    the file, or is not Linux, there are no stacks.
     """
 
     def __init__(self) -> None:
         self._fd: int | None = None
+        if not sys.platform.startswith("linux"):
+            return
         with contextlib.suppress(OSError):
-            self._fd = _file_without_name()
-            faulthandler.register(SHOW_STACK, file=self._fd, all_threads=True)
+            self._fd = os.memfd_create("rqpool-stack")
+            with _usual_signal_stack():
+                faulthandler.register(SHOW_STACK, file=self._fd, all_threads=True)
 
     def ask(self, pid: int) -> None:
         """Asks a child. It needs a moment until it has written.
@@ -71,13 +75,31 @@ def forget() -> None:
     faulthandler.unregister(SHOW_STACK)
 
 
-def _file_without_name() -> int:
-    if hasattr(os, "memfd_create"):
-        return os.memfd_create("rqpool-stack")
-    with tempfile.TemporaryFile() as file:
-        fd = os.dup(file.fileno())
-        os.set_inheritable(fd, False)
-        return fd
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux; see sigaltstack(2)."""
+
+    _fields_ = (
+        ("ss_sp", ctypes.c_void_p),
+        ("ss_flags", ctypes.c_int),
+        ("ss_size", ctypes.c_size_t),
+    )
+
+
+@contextlib.contextmanager
+def _usual_signal_stack() -> Iterator[None]:
+    """Keeps the stack on which signals are handled as it is.
+
+    faulthandler gives the process one of 16 KB, which every handler of Python uses from then on.
+    When five signals arrive at once, their frames are more than that, and overwrite the heap.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    before = _SignalStack()
+    known = libc.sigaltstack(None, ctypes.byref(before)) == 0
+    try:
+        yield
+    finally:
+        if known:
+            libc.sigaltstack(ctypes.byref(before), None)
 
 
 def _since_fork(thread: str) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from django_rq_pool.system import processes, stacks
 from django_rq_pool.system.signals import SHOW_STACK
 from harness import eventually
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has them")
 
 
 @pytest.fixture
@@ -108,14 +112,35 @@ def test_the_signal_has_its_own_action_again_after_the_end(stack_file):
 
 
 def test_a_system_without_room_for_the_file_has_no_stacks(monkeypatch):
-    def refuse() -> int:
+    def refuse(name: str) -> int:
         raise OSError("no file today")
 
-    monkeypatch.setattr(stacks, "_file_without_name", refuse)
+    monkeypatch.setattr(os, "memfd_create", refuse)
     file = stacks.StackFile()
     file.ask(os.getpid())
     assert file.read() == ""
     file.close()
+
+
+STORM = """
+import os, signal
+from django_rq_pool.planning.phases import MANAGER_SIGNALS
+from django_rq_pool.system import signals, stacks
+
+file = stacks.StackFile()
+inbox = signals.SignalInbox(MANAGER_SIGNALS)
+for _ in range(100):
+    with signals.blocked():
+        for number in MANAGER_SIGNALS:
+            os.kill(os.getpid(), number)
+    assert len(inbox.take()) == len(MANAGER_SIGNALS)
+"""
+
+
+def test_any_number_of_signals_may_come_at_once_all_the_same():
+    # Each needs a frame on the stack of signals, and the one that faulthandler brings is small.
+    done = subprocess.run([sys.executable, "-c", STORM], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 STACK = """\
