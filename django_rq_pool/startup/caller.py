@@ -22,6 +22,21 @@ _FROZEN_BY_PYTHON = 1_000
 """CPython 3.12 freezes some 400 objects when it starts. A project that freezes has far more."""
 
 
+def require_no_transaction() -> None:
+    """Refuses to run while the caller is in a database transaction. The pool closes each connection
+    before it forks, and that would take the transaction back.
+
+    Raises:
+        StartError: that is so.
+    """
+    alias = in_transaction()
+    if alias is not None:
+        raise StartError(
+            f"database {alias!r} is in a transaction, which the pool would end when it closes the "
+            "connection before it forks. Start the pool outside of transaction.atomic()."
+        )
+
+
 @contextlib.contextmanager
 def given_back(logfiles: LogFiles) -> Iterator[None]:
     """Restores, when the block ends in whatever way, what the start and the manager change:
@@ -31,17 +46,7 @@ def given_back(logfiles: LogFiles) -> Iterator[None]:
 
     Args:
         logfiles: the files that the streams are redirected to in the block.
-
-    Raises:
-        StartError: the caller is in a database transaction. The pool closes each connection before
-            it forks, and that would take the transaction back.
     """
-    alias = in_transaction()
-    if alias is not None:
-        raise StartError(
-            f"database {alias!r} is in a transaction, which the pool would end when it closes the "
-            "connection before it forks. Start the pool outside of transaction.atomic()."
-        )
     title, adopts = getproctitle(), parents.adopts_orphans()
     frozen, collects = gc.get_freeze_count(), gc.isenabled()
     variables = {name: os.environ[name] for name in sd_notify.VARIABLES if name in os.environ}

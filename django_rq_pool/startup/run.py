@@ -26,7 +26,7 @@ from ..config.problems import Kind
 from ..config.project import find_identity
 from ..config.settings import Configuration
 from ..config.stop_policy import STOP_SIGNALS, TIMER_SIGNALS
-from ..connections import manager_connections
+from ..connections import close_connections, manager_connections
 from ..errors import ExitStatus, StartError
 from ..ipc.assignment import EntryPoints
 from ..ipc.identity_record import IdentityRecord
@@ -51,7 +51,7 @@ from ..system.logfiles import LogFiles
 from ..system.pidfile import PidFile
 from ..system.sd_notify import Notifier
 from ..worker.main import run_worker
-from .caller import given_back
+from .caller import given_back, require_no_transaction
 from .fork_audit import ForkError, audit
 from .preload import freeze_heap, import_jobs
 from .run_options import RunOptions, SwapMode
@@ -88,6 +88,8 @@ def run(configure: Callable[[], Configuration], options: RunOptions) -> int:
         logfiles.redirect()
         log.follow_output()
 
+    if not options.ends_process:
+        require_no_transaction()
     if not options.daemon:
         with contextlib.ExitStack() as stack:
             if not options.ends_process:
@@ -123,6 +125,7 @@ def _start_daemon(configure: Callable[[], Configuration], options: RunOptions) -
             logger.error("%s", error)
             return ExitStatus.FAILED
 
+    close_connections()  # the daemon would say goodbye to the servers on them
     pid = processes.fork(command)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return code if code >= 0 else ExitStatus.SIGNAL - code

@@ -60,10 +60,12 @@ def name() -> str:
 def start_script(start_with, name):
     """Starts a script that runs a pool in its process and compares what it finds afterwards."""
 
-    def start(run: str, *, prepared: str = "", settings: str = "", **options):
+    def start(run: str, *, prepared: str = "", settings: str = "", more=None, **options):
         script = PREPARED + prepared + COMPARED.format(run=run)
         command = python_command("-c", script)
-        return start_with(settings, command=command, env={"POOL_NAME": name}, **options)
+        return start_with(
+            settings, command=command, env={"POOL_NAME": name, **(more or {})}, **options
+        )
 
     return start
 
@@ -154,17 +156,19 @@ def test_a_signal_that_comes_before_the_pool_runs_leaves_the_process_as_it_was(s
     assert script.found(r"^raised SystemExit: 143$")
 
 
-def test_a_transaction_of_the_caller_is_refused_in_words(start_script):
+@pytest.mark.parametrize(
+    "run", ["run_pool({'high': 1})", "call_command('rqpool', 'high=1', daemon=True)"]
+)
+def test_a_transaction_of_the_caller_is_refused_in_words(start_script, run):
     script = start_script(
-        "with transaction.atomic(): run_pool({'high': 1})",
+        f"with transaction.atomic(): {run}",
         prepared=(
             "from django.db import connection, transaction\nconnection.ensure_connection()\n"
         ),
     )
     assert script.wait() == 7
-    assert script.found(
-        "^raised StartError: database 'default' is in a transaction, .+ of transaction.atomic"
-    )
+    assert script.found("^raised (Start|Command)Error: database 'default' is in a transaction, ")
+    assert script.found("Start the pool outside of transaction.atomic")
 
 
 def test_what_the_caller_had_frozen_and_turned_off_stays_so(start_script):
@@ -291,6 +295,22 @@ def test_a_daemon_that_a_command_starts_leaves_the_command_as_it_was(start_scrip
     log = (script.cwd / "log" / "rqpool.stdout.log").read_text()
     assert "finished" in log
     assert "goes on" not in log
+
+
+def test_a_daemon_does_not_say_goodbye_on_the_callers_connections(
+    start_script, postgres_folder, name
+):
+    script = start_script(
+        "call_command('rqpool', 'high=1', name=name, daemon=True, no_pidfile=True); "
+        "print('orders', Order.objects.count(), Order.objects.count())",
+        prepared="from shop.models import Order\nprint('before', Order.objects.count())\n",
+        more=postgres_folder,
+    )
+    script.expect("^orders 0 0$")
+    assert script.wait() == 7, script.text()
+    [manager] = [p for p in script.processes() if "rqpool-manager" in " ".join(p.cmdline())]
+    manager.send_signal(signal.SIGQUIT)
+    eventually(lambda: not script.processes())
 
 
 def test_a_daemon_that_cannot_start_is_an_error_of_call_command(start_script):
