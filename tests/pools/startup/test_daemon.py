@@ -35,7 +35,7 @@ def test_the_command_returns_when_each_group_has_a_worker_that_is_ready(start_da
     pid = int((pool.cwd / "tmp/pids/rqpool.pid").read_text())
     assert pid == pool.manager_pid
     assert os.getsid(pid) != os.getsid(0)
-    assert stat.S_IMODE((pool.cwd / "tmp/pids/rqpool.pid").stat().st_mode) == 0o644
+    assert stat.S_IMODE((pool.cwd / "tmp/pids/rqpool.pid").stat().st_mode) == 0o600
     assert (pool.cwd / "log/rqpool.stderr.log").read_text() == ""
 
     pool.send(signal.SIGQUIT)
