@@ -299,7 +299,8 @@ TRIALS = (
     Trial(
         ("sentry-sdk",),
         "``RqIntegration`` and ``DjangoIntegration``, started in the settings.",
-        "Nothing. Its thread starts with the first event, in the process that has one.",
+        "Nothing for jobs in work horses. For ``rq.SimpleWorker``, start it in an "
+        "``after_prefork`` hook: then it sends what it still has when the worker leaves.",
         sentry,
     ),
     Trial(
