@@ -194,12 +194,15 @@ def compare(
 
 
 def differences_of(outcomes: dict[str, Outcomes]) -> list[Found]:
+    """The tests that end otherwise with pooled workers, and not well: some of RQ's own fail with
+    its own workers on a busy machine."""
     stock, pooled = (outcomes[kind] for kind in KINDS)
     missing = ("not run", "")
+    pairs = ((test, stock.get(test, missing), pooled.get(test, missing)) for test in stock | pooled)
     return [
-        Found(test, stock.get(test, missing)[0], *pooled.get(test, missing))
-        for test in sorted({*stock, *pooled})
-        if stock.get(test, missing)[0] != pooled.get(test, missing)[0]
+        Found(test, theirs, ours, why)
+        for test, (theirs, _), (ours, why) in sorted(pairs)
+        if ours not in (theirs, "passed")
     ]
 
 
