@@ -87,7 +87,7 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         try:
             with self.noting_crashes():
                 super().execute_job(job, queue)
-                self._account_for()
+                self._account_for(job, queue)
         except self._link.unavailable as error:
             self.log.error("Worker %s: Redis went away around job %s: %s", self.name, job.id, error)
             self._settle_afresh(error)
@@ -115,10 +115,13 @@ class ExecutionMixin(HorseMixin, SchedulingMixin):
         self._at_hand = (InHand(job, self._queue, execution), time.monotonic())
         return execution
 
-    def _account_for(self) -> None:
+    def _account_for(self, job: Job, queue: Queue) -> None:
         """Looks up whether the job that was run, or should have been, is settled. It may be that
         its process has ended without a word, or that this worker does not hold the job any more."""
-        if self._is_settled or self._at_hand is None:
+        if self._is_settled:
+            return
+        if self._at_hand is None:
+            self._retry_while_unavailable(partial(self._put_back_unrun, job, queue))
             return
         hand, _ = self._at_hand
         hold = self._retry_while_unavailable(partial(self._settler.look, hand))

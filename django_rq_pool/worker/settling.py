@@ -159,6 +159,20 @@ class SettlingMixin(RegistrationMixin):
         put_back = partial(self._settler.put_back, fetched, [hand.execution], counted=counted)
         return self._retry_while_unavailable(put_back)
 
+    def _put_back_unrun(self, job: Job, queue: Queue) -> None:
+        """Does with a job what is left to do when an `execute_job` of the project's class returns
+        without running it. RQ forgets such a job. One that was put elsewhere stays there."""
+        fetched = Fetched(queue.key, job.id)
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.hmget(job.key, "status", "origin")
+            pipeline.lpos(queue.key, job.id)
+            (status, origin), place = pipeline.execute()
+        is_here = as_text(origin or b"") == queue.name and place is None
+        if not is_here or as_text(status or b"") != JobStatus.QUEUED:
+            self._settler.held.forget(fetched)
+        elif not self._settler.put_back(fetched, [], counted=True):
+            self._settler.fail_unusable(fetched, NEVER_BEGAN)
+
     def _note_not_held(self, job: Job) -> None:
         self.log.warning(
             "Worker %s: job %s is settled, or held, by somebody else; nothing is recorded here",

@@ -146,6 +146,26 @@ class SimpleRunsNothing(Refusal, SimpleWorker):
     pass
 
 
+class Postponement:
+    """An `execute_job` that does not run a job, or that puts it into another queue."""
+
+    def execute_job(self, job, queue):
+        if job.description == BAD:
+            note("tried")
+            if job.meta.get("to"):
+                Queue(job.meta["to"], connection=self.connection).enqueue_job(job)
+        else:
+            super().execute_job(job, queue)
+
+
+class Postpones(Postponement, Worker):
+    pass
+
+
+class SimplePostpones(Postponement, SimpleWorker):
+    pass
+
+
 class HangsBeforeItBegins(Worker):
     """Its horse hangs with the first job before that is begun. RQ ends a horse that is overdue by a
     minute; here it does so after the job's time limit."""

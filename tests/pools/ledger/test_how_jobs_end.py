@@ -193,6 +193,37 @@ def test_a_job_that_is_not_begun_because_of_an_error_is_failed_once_and_the_next
     assert pool.stop() == 0
 
 
+POSTPONING = ["ending_jobs.Postpones", "ending_jobs.SimplePostpones"]
+
+
+@pytest.mark.parametrize("worker_class", POSTPONING)
+def test_a_job_that_a_class_returns_without_running_is_tried_so_often_and_then_failed(
+    start_pool, enqueue, valkey, worker_class
+):
+    pool = start_pool(yaml=group(worker_class, interrupted_limit=2)).expect_ready(1)
+    job = enqueue("high", "note", "trace", "bad", description=BAD)
+    next_job = enqueue("high", "note", "trace", "next")
+    eventually(lambda: next_job.is_finished)
+    assert assert_settled_once(valkey, job, JobStatus.FAILED)
+    assert "was put back too often" in job.latest_result().exc_string
+    assert valkey.llen("tried") == 3
+    assert pool.stop() == 0
+
+
+@pytest.mark.parametrize("worker_class", POSTPONING)
+def test_a_job_that_a_class_puts_into_another_queue_is_there_once(
+    start_pool, enqueue, valkey, worker_class
+):
+    pool = start_pool(yaml=group(worker_class)).expect_ready(1)
+    job = enqueue("high", "note", "trace", "bad", description=BAD, meta={"to": "low"})
+    next_job = enqueue("high", "note", "trace", "next")
+    eventually(lambda: next_job.is_finished)
+    assert valkey.lrange("rq:queue:low", 0, -1) == [job.id.encode()]
+    assert valkey.keys("rq:pool:in-flight:*") == []
+    assert valkey.llen("tried") == 1
+    assert pool.stop() == 0
+
+
 # Exception handlers
 
 
