@@ -11,7 +11,7 @@ import django
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "docs" / "_ext"), str(ROOT / "testproject"), str(ROOT / "benchmarks")]
-sys.path.append(str(ROOT / "trials" / "rq_suite"))
+sys.path.append(str(ROOT / "tests" / "trials" / "rq_suite"))
 sys.dont_write_bytecode = True
 os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
 django.setup()

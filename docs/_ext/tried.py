@@ -14,11 +14,11 @@ from pathlib import Path
 from differences import DIFFERENCES
 from tables import Table
 
-TRIALS = Path(__file__).resolve().parent.parent.parent / "trials"
+TRIALS = Path(__file__).resolve().parent.parent.parent / "tests" / "trials"
 
 
 def third_parties() -> list[Table]:
-    """What ``trials/third_parties.py`` has seen."""
+    """What ``tests/trials/third_parties.py`` has seen."""
     rows = json.loads((TRIALS / "third_parties" / "seen.json").read_text())
     heading = ("Package", "What was tried", "What to write", "What was seen")
     return [

@@ -1,7 +1,7 @@
 """Runs RQ's own tests twice, with its own workers and with pooled ones, and shows what differs.
 
-    python3 trials/rq_suite.py                  everything; some ten minutes
-    python3 trials/rq_suite.py test_worker.py   one file of RQ's tests, or several
+    python3 tests/trials/rq_suite.py                  everything; some ten minutes
+    python3 tests/trials/rq_suite.py test_worker.py   one file of RQ's tests, or several
 
 The tests come with RQ's source distribution, which is fetched from the package index into a
 temporary folder. The differences that are known, each with its reason, are in
@@ -24,8 +24,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-HERE = ROOT / "trials" / "rq_suite"
+ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = ROOT / "tests" / "trials" / "rq_suite"
 sys.path[:0] = [str(ROOT / "testproject"), str(ROOT / "tests"), str(HERE)]
 
 import venv_here  # noqa: E402

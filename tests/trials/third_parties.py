@@ -1,8 +1,8 @@
 """Tries packages that Django sites with RQ use, with real pools, and shows what was seen.
 
-    python3 trials/third_parties.py               all of them; some minutes
-    python3 trials/third_parties.py sentry-sdk    some, by the names of their packages
-    python3 trials/third_parties.py --keep        all, for the table in the documentation
+    python3 tests/trials/third_parties.py               all of them; some minutes
+    python3 tests/trials/third_parties.py sentry-sdk    some, by the names of their packages
+    python3 tests/trials/third_parties.py --keep        all, for the table in the documentation
 
 Pinned versions are installed into virtual environments under `.venv`. Nothing is sent anywhere: a
 listener on this host stands for the servers of Sentry, Datadog and the like. The exit status is 1
@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-ROOT = Path(__file__).resolve().parent.parent
-HERE = ROOT / "trials" / "third_parties"
+ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = ROOT / "tests" / "trials" / "third_parties"
 sys.path[:0] = [str(ROOT / "testproject"), str(ROOT / "tests"), str(HERE)]
 
 import venv_here  # noqa: E402
