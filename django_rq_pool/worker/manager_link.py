@@ -100,6 +100,20 @@ class ManagerLink:
             self.stopping = True
         return readable.intersection(fds)
 
+    def wait_for_job(self, fds: list[int], seconds: float) -> set[int]:
+        """Waits like `wait`, and not at all if the worker shall take no job: the signal that says
+        so may have come, and have been handled, while an answer of Redis was waited for.
+
+        Args:
+            fds: descriptors to watch.
+            seconds: how long at most.
+
+        Returns:
+            Which of ``fds`` are readable.
+        """
+        self.handle_signals()
+        return self.wait(fds, 0.0 if self.stopping or self.paused else seconds)
+
     def handle_signals(self) -> None:
         """Does what the signals that have arrived say."""
         for signum in self._inbox.take():

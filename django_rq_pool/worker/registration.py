@@ -97,7 +97,7 @@ class RegistrationMixin(Base):
         self._steps = Recogniser(steps)
         self._redis = cast(PoolRedis, self.connection)
         self._redis.pipeline_class = self._steps.pipeline
-        self._fetcher = Fetcher(self.connection, held, link.wait, self.job_class.key_for)
+        self._fetcher = Fetcher(self.connection, held, link.wait_for_job, self.job_class.key_for)
 
     def register_birth(self) -> None:
         """Makes the worker a member of its pool too, so that others know whom to recover when this

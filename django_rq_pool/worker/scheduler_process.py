@@ -171,7 +171,8 @@ class PooledScheduler(RQScheduler):
                 if str(error) != trouble:
                     trouble = str(error)
                     self.log.warning("Scheduler: %s; trying again", trouble)
-            inbox.wait([], self.interval)
+            # The signal may have been handled while an answer of Redis was waited for.
+            inbox.wait([], 0.0 if self._is_asked_to_stop(inbox) else self.interval)
 
     def _is_asked_to_stop(self, inbox: signals.SignalInbox) -> bool:
         if any(signum in STOP_SIGNALS for signum in inbox.take()):

@@ -355,6 +355,15 @@ class LooksOften(Worker):
         self.own_look_seconds = 0.0
 
 
+class AskedInMaintenance(Worker):
+    """Is told something by a signal just before it asks Redis for the last time and waits."""
+
+    def run_maintenance_tasks(self):
+        if client().set("asked", 1, nx=True):
+            os.kill(os.getpid(), getattr(signal, os.environ["ASKED"]))
+        super().run_maintenance_tasks()
+
+
 class LosesRedis(Worker):
     """Loses Redis in its first maintenance."""
 

@@ -330,7 +330,9 @@ def test_a_pool_that_leaves_tries_once_more_and_soon(phase):
 @pytest.mark.parametrize("phase", [Phase.QUITTING, Phase.TERMINATING])
 def test_a_pool_that_leaves_does_not_ask_for_workers_that_redis_did_not_answer(phase):
     cut_off = [UnrecoveredWorker(f"dead-{number}", cut_off=True) for number in range(99)]
-    assert plan(phase=phase, unrecovered=cut_off) == Plan((), due=None, finished=True)
+    nothing = LeftBehind((), NOW, NOW)
+    made = plan(phase=phase, unrecovered=cut_off, left_behind=nothing)
+    assert made == Plan((), due=None, finished=True)
 
 
 def test_a_pool_that_stays_or_waits_for_a_worker_asks_for_those_that_redis_did_not_answer():

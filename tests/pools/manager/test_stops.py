@@ -235,3 +235,18 @@ def test_rqs_remote_kill_of_a_horse_works(start_pool, enqueue, valkey):
     send_kill_horse_command(valkey, worker.name)
     eventually(lambda: job.get_status() == JobStatus.FAILED)
     assert pool.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"), [("SIGQUIT", "reaped: exit code 0"), ("SIGUSR2", "suspended")]
+)
+def test_a_worker_that_is_asked_just_before_it_waits_for_a_job_does_not_wait(
+    start_with, asked, said
+):
+    pool = start_with(
+        "from django_rq_pool.worker import fetch\nfetch.LOOK_AGAIN = 600.0",
+        yaml="high: {workers: 1, worker_class: pool_jobs.AskedInMaintenance}",
+        env={"ASKED": asked},
+    )
+    pool.expect(said)
+    assert pool.stop() == 0

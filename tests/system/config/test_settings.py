@@ -144,27 +144,27 @@ def test_settings_of_django_rq_are_known(name):
 
 
 def test_a_pool_is_called_after_the_project():
-    assert settings.configure(counts={}).name == "shop"
+    assert settings.configure(counts={"high": 1}).name == "shop"
     assert settings.configure(counts={"high": 1}).name == "shop"
 
 
 def test_the_setting_names_it_unless_a_name_is_asked_for():
     with override_settings(RQ_POOL_NAME="corner shop"):
-        assert settings.configure(counts={}).name == "corner shop"
-        assert settings.configure(counts={}, name="").name == "corner shop"
-        assert settings.configure(counts={}, name="other").name == "other"
+        assert settings.configure(counts={"high": 1}).name == "corner shop"
+        assert settings.configure(counts={"high": 1}, name="").name == "corner shop"
+        assert settings.configure(counts={"high": 1}, name="other").name == "other"
 
 
 @pytest.mark.parametrize("name", ["", "a]b", "a\nb", "x" * 101, 5, ["shop"]])
 def test_a_name_that_cannot_be_part_of_a_title_is_refused_wherever_it_is_said(name):
     wanted = "a name of 1 to 100 printable characters without ']'"
     with override_settings(RQ_POOL_NAME=name):
-        problem = only_problem(counts={})
+        problem = only_problem(counts={"high": 1})
     assert problem.kind is Kind.SOURCE
     assert problem.text.startswith("RQ_POOL_NAME: ")
     assert problem.text.endswith(f" is not {wanted}.")
     if name and isinstance(name, str):
-        assert only_problem(counts={}, name=name).text.startswith("--name: ")
+        assert only_problem(counts={"high": 1}, name=name).text.startswith("--name: ")
 
 
 def test_a_pool_is_called_as_it_is_told():
