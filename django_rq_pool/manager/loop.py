@@ -131,8 +131,7 @@ class Manager:
         obstacle = self._start_hooks.obstacle(now)
         self._status.look(self.phase, wanted, self._children.roster, now, obstacle)
         decided = self._check_start(wanted, obstacle)
-        finished = plan.finished and not self._start_hooks.holds_up(self.phase)
-        if finished and self._counts_watcher.has_left():
+        if plan.finished and self._counts_watcher.has_left():
             return True
         if not decided:
             self._inbox.wait(self._filenos(), self._until_due(plan))
@@ -190,6 +189,7 @@ class Manager:
             self._children.busy(),
             processes.monotonic(),
             self._plan_options,
+            held_up=self._start_hooks.holds_up(self.phase),
         )
 
     def _until_due(self, plan: Plan) -> float | None:

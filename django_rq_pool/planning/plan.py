@@ -84,6 +84,8 @@ def make_plan(
     busy: Container[int],
     now: float,
     plan_options: PlanOptions = PlanOptions(),
+    *,
+    held_up: bool = False,
 ) -> Plan:
     """Compares what is wanted with what there is.
 
@@ -95,6 +97,7 @@ def make_plan(
         busy: the pids of the workers that run a job.
         now: the time, in monotonic seconds.
         plan_options: options of the pool.
+        held_up: whether the pool has another process of its own that has to end first.
     """
     planner = _Planner(roster, backoffs, busy, now, plan_options)
     # A pool that waits for its workers has time for recoveries that fail.
@@ -118,6 +121,7 @@ def make_plan(
         planner.stop_recoveries(kill=phase is Phase.TERMINATING)
     may_end = phase in STOPS or (phase is Phase.RUNNING and plan_options.burst and not wanting)
     finished = phase is Phase.LEAVING or (may_end and roster.is_empty(leaves=leaves))
+    finished = finished and not held_up
     if finished and phase is Phase.TERMINATING:
         finished = planner.kill_left_behind()
     return planner.plan(finished)

@@ -55,7 +55,7 @@ class Sockets:
         nameless_datagrams = {each[6] for each in unix if each[4] == "0002" and len(each) == 7}
         self.reports = nameless_datagrams & self.held_by("manager")
         """The pool's own pair, on which workers report: the manager opens no other like it."""
-        self._doors = {each[6] for each in unix if each[-1].startswith("@rqpool/")}
+        self._doors = {each[6] for each in unix if each[-1].startswith("/proc/self/fd/")}
         """Where newer pools knock. A worker that has just been forked closes its copy first."""
         # From before and after: whoever held a connection may have ended while others were asked.
         self._peer_ports = tcp | _tcp_sockets()

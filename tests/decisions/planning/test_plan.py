@@ -406,6 +406,12 @@ def test_an_immediate_stop_is_finished_when_nothing_of_the_jobs_is_left_either()
     assert plan(left_behind=gone, now=soon, **stopping) == Plan((), due=None, finished=True)
 
 
+@pytest.mark.parametrize("phase", STOPPING)
+def test_a_pool_that_another_process_of_its_own_holds_up_neither_ends_nor_kills_it(phase):
+    made = make_plan(phase, (), Roster(), {}, (), NOW, held_up=True)
+    assert made == Plan((), due=None, finished=False)
+
+
 def test_what_cannot_be_killed_keeps_an_immediate_stop_for_the_grace_only():
     over = NOW + IMMEDIATE_STOP_GRACE
     left = LeftBehind((70,), since=NOW, looked_at=over - 0.001)

@@ -140,7 +140,8 @@ def test_the_check_option_prints_the_groups_and_starts_nothing(start_pool):
 
 @pytest.mark.parametrize(("verbosity", "lines"), [("0", False), ("1", True)])
 def test_verbosity_is_djangos(start_pool, valkey, verbosity, lines):
-    pool = start_pool("high=1", "--verbosity", verbosity)
+    # Beside another pool of its name it would say so.
+    pool = start_pool("high=1", "--verbosity", verbosity, "--name", f"verbosity-{os.getpid()}")
     eventually(lambda: len(Worker.all(connection=valkey)) == 1)
     pool.process.send_signal(signal.SIGQUIT)
     assert pool.wait() == 0
