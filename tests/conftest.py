@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,17 @@ VARIABLES = (
 hypothesis.settings.register_profile("fast", max_examples=50, deadline=None, database=None)
 hypothesis.settings.register_profile("thorough", max_examples=200, deadline=None, database=None)
 hypothesis.settings.load_profile("thorough" if os.environ.get("CI") == "true" else "fast")
+
+
+# A shell without job control has what it starts in the background ignore these, and every pool that
+# a test starts would inherit that.
+if threading.current_thread() is threading.main_thread():
+    for number, action in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, action)
 
 
 @pytest.fixture(autouse=True)
