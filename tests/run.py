@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT / "testproject"))
 import venv_here  # noqa: E402
 
 FLOORS = ("decisions", "system", "redis", "pools")
+TWO_AT_A_TIME = ("-n", "2", "--dist", "worksteal")
 TAKE_A_WORD = ("-k", "-m")
 """Options of pytest after which the name of a floor is a word like any other."""
 
@@ -52,8 +53,9 @@ def pytest_arguments(given: "list[str]") -> "list[str]":
         f"tests/{word}" if word in FLOORS and before not in TAKE_A_WORD else word
         for before, word in zip(["", *given], given)
     ]
-    # Two at a time: tests wait more than they compute. Other arguments may want the output live.
-    return found if set(given) - set(FLOORS) else [*found, "-n", "2"]
+    # Two at a time: tests wait more than they compute. Whoever is done first takes some of the
+    # other's, because some tests take a minute. Other arguments may want the output live.
+    return found if set(given) - set(FLOORS) else [*found, *TWO_AT_A_TIME]
 
 
 def lint(python: str) -> int:

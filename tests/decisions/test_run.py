@@ -13,9 +13,9 @@ import run
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([], ["-n", "2"]),
-        (["decisions"], ["tests/decisions", "-n", "2"]),
-        (["system", "redis"], ["tests/system", "tests/redis", "-n", "2"]),
+        ([], [*run.TWO_AT_A_TIME]),
+        (["decisions"], ["tests/decisions", *run.TWO_AT_A_TIME]),
+        (["system", "redis"], ["tests/system", "tests/redis", *run.TWO_AT_A_TIME]),
         (["decisions", "-k", "backoff"], ["tests/decisions", "-k", "backoff"]),
         (["-x", "pools"], ["-x", "tests/pools"]),
         (["-k", "redis"], ["-k", "redis"]),
