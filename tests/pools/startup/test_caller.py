@@ -217,12 +217,12 @@ django.setup()
 
 from django_rq_pool import run_pool
 
-run_pool({{"high": 1}}, name="a-pool-with-quite-a-long-name", burst=True)
+run_pool({{"high": 1}}, name="n" * 100, burst=True)
 """
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"), [([], True), (["A=1"], True), ([f"A={'1' * 100}"], False)]
+    ("variables", "told"), [([], True), (["A=1"], True), ([f"A={'1' * 300}"], False)]
 )
 def test_a_process_whose_title_has_no_room_says_so(
     start_pool, pool_environment, tmp_path, variables, told
