@@ -79,8 +79,8 @@ def test_each_is_heard_for_itself(stack_file, forked, arrived):
     assert len(os.read(arrived[0], 1) + os.read(arrived[0], 1)) == 2
     stack_file.ask(first)
     eventually(lambda: "in pause" in stack_file.read())
-    os.kill(first, signal.SIGSTOP)  # it may not be through with writing
-    os.waitid(os.P_PID, first, os.WSTOPPED)
+    # It pauses no longer, and has written all of its stack when it has ended.
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
     stack_file.ask(second)
     eventually(lambda: "in wait_for_nobody" in stack_file.read())
     assert "in pause" not in stack_file.read()
