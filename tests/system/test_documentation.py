@@ -142,7 +142,9 @@ def test_the_figures_of_the_readme_are_those_of_the_kept_run():
     lines = rows.partition("\n\n")[0].splitlines()[1:]
     (table,) = (
         table
-        for table in measured.suite_results(ROOT / "benchmarks" / "results" / "default" / "results.json")
+        for table in measured.suite_results(
+            ROOT / "benchmarks" / "results" / "default" / "results.json"
+        )
         if table.heading[0] == "16 workers"
     )
     kept = {
