@@ -18,7 +18,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from redis.connection import AbstractConnection, Connection
 from redis.exceptions import ConnectionError, TimeoutError
 
 from ..system.signals import Interrupted
+from .stop_policy import STOP_SIGNALS
 
 if TYPE_CHECKING:
     Base = Connection
@@ -57,15 +58,17 @@ class StopAware:
         wait: waits for descriptors for so many seconds at most; returns those that are readable. A
             signal ends it.
         is_leaving: whether the process was asked to stop, by now.
-        opening: a context that raises `Interrupted` when the process is asked to stop.
+        interruptible: a context that raises `Interrupted` when one of some signals arrives.
         is_busy: whether it has a job in hand. Then it waits as redis-py does.
+        stop_signals: by which it is asked to stop.
         gave_up: the server has not answered a command in time after the process was asked to stop.
     """
 
     wait: Callable[[list[int], float], set[int]]
     is_leaving: Callable[[], bool]
-    opening: Callable[[], AbstractContextManager[None]]
+    interruptible: Callable[[Iterable[int]], AbstractContextManager[None]]
     is_busy: Callable[[], bool] = _never
+    stop_signals: Iterable[int] = STOP_SIGNALS
     gave_up: bool = False
     _pid: int = field(default_factory=os.getpid)
     _thread: int = field(default_factory=threading.get_ident)
@@ -74,6 +77,10 @@ class StopAware:
         """Whether a stop may end what the caller is about to wait for."""
         mine = threading.get_ident() == self._thread and os.getpid() == self._pid
         return mine and not self.is_busy()
+
+    def opening(self) -> AbstractContextManager[None]:
+        """A context that the first stop signal ends with `Interrupted`."""
+        return self.interruptible(() if self.is_leaving() else self.stop_signals)
 
     def limit(self) -> float:
         """Seconds that an answer may take from now on; infinite for a process that stays."""

@@ -7,8 +7,7 @@ are ignored.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 from ..config.stop_policy import INFO, STOP_SIGNALS, TIMER_SIGNALS
 from ..system import signals
@@ -32,12 +31,14 @@ class StopListener:
 
     Attributes:
         stopping: whether the process shall leave.
+        interruptible: a context that signals end; see `signals.SignalInbox.interruptible`.
     """
 
     def __init__(self, lifeline: Lifeline) -> None:
         self._inbox = signals.SignalInbox(STOP_SIGNALS, _WITHOUT_EFFECT)
         self._lifeline = lifeline
         self.stopping = False
+        self.interruptible = self._inbox.interruptible
         signals.unblock()
 
     def wait(self, seconds: float, fds: Iterable[int] = ()) -> bool:
@@ -69,12 +70,6 @@ class StopListener:
             self.stopping = True
         self.is_stopping()
         return readable.difference(lifeline)
-
-    @contextmanager
-    def opening(self) -> Iterator[None]:
-        """A context that the first stop signal ends with `signals.Interrupted`."""
-        with self._inbox.interruptible(() if self.is_stopping() else STOP_SIGNALS):
-            yield
 
     def is_stopping(self) -> bool:
         """Handles the signals that have arrived. Returns `stopping`."""

@@ -60,7 +60,7 @@ def _run(dead: DeadWorker, listener: StopListener) -> int:
     name = dead.assignment.name
     recovery: Recovery | None = None
     taken, told = False, ""
-    stop_aware = StopAware(listener.wait_for, listener.is_stopping, listener.opening)
+    stop_aware = StopAware(listener.wait_for, listener.is_stopping, listener.interruptible)
     server = probe(dead.assignment.group, stop_aware)
     while _await_redis(name, server, listener):
         try:

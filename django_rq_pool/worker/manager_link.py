@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from redis.exceptions import NoPermissionError, RedisError
 
@@ -19,7 +17,6 @@ from ..config.redis_errors import Trouble, told, trouble
 from ..config.stop_aware import StopAware
 from ..config.stop_policy import (
     INFO,
-    STOP_SIGNALS,
     TIMER_SIGNALS,
     WORKER_SIGNALS,
     TermPolicy,
@@ -70,18 +67,13 @@ class ManagerLink:
         self._inbox = signals.SignalInbox(WORKER_SIGNALS, _WITHOUT_EFFECT)
         self.handlers = Handlers()
         self.stop_aware = StopAware(
-            self.wait, self._is_leaving, self._opening, lambda: self.slot.busy
+            self.wait, self._is_leaving, self._inbox.interruptible, lambda: self.slot.busy
         )
         signals.unblock()
 
     def _is_leaving(self) -> bool:
         self.handle_signals()
         return self.stopping
-
-    @contextmanager
-    def _opening(self) -> Iterator[None]:
-        with self._inbox.interruptible(() if self._is_leaving() else STOP_SIGNALS):
-            yield
 
     def wait(self, fds: list[int], seconds: float | None) -> set[int]:
         """Waits for descriptors, signals and the end of the manager, and handles the latter two.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +143,7 @@ class PooledScheduler(RQScheduler):
         queues = ",".join(sorted(self._queue_names))
         setproctitle(f"rqpool-scheduler[{self._link.assignment.pool}]: {queues}")
         stop_aware = StopAware(
-            inbox.wait, partial(self._is_asked_to_stop, inbox), partial(self._opening, inbox)
+            inbox.wait, partial(self._is_asked_to_stop, inbox), inbox.interruptible
         )
         self._connection = redis_clients.client(self._link.assignment.group, stop_aware)
         self.log.info("Scheduler for %s started with PID %d", queues, os.getpid())
@@ -178,11 +177,6 @@ class PooledScheduler(RQScheduler):
         if any(signum in STOP_SIGNALS for signum in inbox.take()):
             self._is_stopping = True
         return self._is_stopping
-
-    @contextlib.contextmanager
-    def _opening(self, inbox: signals.SignalInbox) -> Iterator[None]:
-        with inbox.interruptible(() if self._is_asked_to_stop(inbox) else STOP_SIGNALS):
-            yield
 
     @property
     def should_reacquire_locks(self) -> bool:

@@ -51,7 +51,13 @@ class Process:
     waits: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.stop_aware = StopAware(self.wait, self.is_leaving, self.opening, lambda: self.busy)
+        self.stop_aware = StopAware(
+            self.wait,
+            self.is_leaving,
+            self.inbox.interruptible,
+            lambda: self.busy,
+            [signal.SIGUSR1],
+        )
 
     def wait(self, fds: list[int], seconds: float) -> set[int]:
         self.waits.append(seconds)
@@ -60,11 +66,6 @@ class Process:
     def is_leaving(self) -> bool:
         self.stopping = self.stopping or signal.SIGUSR1 in self.inbox.take()
         return self.stopping
-
-    @contextlib.contextmanager
-    def opening(self) -> Iterator[None]:
-        with self.inbox.interruptible(() if self.is_leaving() else [signal.SIGUSR1]):
-            yield
 
 
 @pytest.fixture
