@@ -33,7 +33,7 @@ class PooledWorker(ExecutionMixin):
     """Seconds between two looks of a worker whether it holds a job that it does not know of."""
     _own_look_due = 0.0
     _taken_id = ""
-    """The job that was taken last."""
+    """The job that was taken by the pool's own way, if one was this time."""
 
     # Stopping and pausing
 
@@ -117,6 +117,7 @@ class PooledWorker(ExecutionMixin):
     ) -> tuple[Job, Queue] | None:
         """Notes errors: RQ logs them and leaves as if its work were done. And a job that a
         project's override has popped by itself stands in no list."""
+        self._taken_id = ""
         with self.noting_crashes():
             result = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
             if result is not None and result[0].id != self._taken_id:

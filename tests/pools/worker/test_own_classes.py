@@ -155,6 +155,17 @@ def test_a_job_that_a_class_has_popped_by_itself_is_run_and_held_like_any_other(
     assert pool.stop() == 0
 
 
+def test_so_is_one_that_the_pool_has_just_taken_by_itself(start_pool, enqueue, valkey):
+    pool = start_pool(yaml=yaml("PopsToo"))
+    job = enqueue("high", "hold", "gate")
+    eventually(lambda: valkey.llen("gate:running"))
+    valkey.rpush("rq:queue:low", job.id)  # it looks there next
+    valkey.rpush("gate:open", 1, 1)
+    eventually(lambda: valkey.llen("gate:done") == 2)
+    eventually(lambda: not valkey.keys("rq:pool:in-flight:*"))
+    assert pool.stop() == 0
+
+
 @pytest.mark.parametrize("end", ["stop", "licence", "kill"])
 def test_a_class_that_waits_for_something_else_may_ask_whether_it_has_to_stop(
     start_pool, enqueue, valkey, end
