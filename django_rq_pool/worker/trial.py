@@ -83,7 +83,7 @@ def _try_server(groups: list[QueueGroup]) -> ServerTrial:
     try:
         _ask(redis, groups, trial)
     except RedisError as error:
-        trial.errors.append(described(error))
+        trial.errors.append(described(error).rstrip("."))
     finally:
         redis.close()
     return trial
@@ -157,7 +157,7 @@ class _Asked:
                 return False
             refusal = refused(error)
             if refusal is not None and not self.refusals:
-                self.refusals.append(described(refusal))
+                self.refusals.append(described(refusal).rstrip("."))
         return True
 
     def close(self) -> None:

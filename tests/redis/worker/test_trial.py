@@ -126,6 +126,7 @@ def test_a_database_that_there_is_not_is_told_as_that(ask, server):
 def test_a_server_that_is_away_is_told_as_that(ask):
     (error,) = ask(f"redis://127.0.0.1:{free_port()}").errors
     assert error.startswith("Redis cannot be reached: ")
+    assert not error.endswith(".")  # the command ends the sentence
 
 
 @contextlib.contextmanager
