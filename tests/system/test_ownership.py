@@ -18,6 +18,7 @@ from django_rq_pool.system.lockfile import LockFileError, hold_lock
 from django_rq_pool.system.pidfile import PidFile, PidFileError
 from guardian import Guardian
 from other_user import ANOTHER, another_user, needs_root
+from rivals import CLAIM
 
 pytestmark = needs_root
 
@@ -100,30 +101,11 @@ def test_a_shared_lock_on_the_pid_file_of_a_killed_manager_keeps_no_manager_out(
     assert list(shared.iterdir()) == []
 
 
-RIVAL = """
-import sys
-from django_rq_pool.system.pidfile import PidFile, PidFileError
-
-pidfile = PidFile(sys.argv[1])
-print("here", flush=True)
-for line in sys.stdin:
-    try:
-        pidfile.claim()
-    except PidFileError as error:
-        print(error, flush=True)
-    else:
-        print("won", flush=True)
-        sys.stdin.readline()
-        pidfile.release()
-        print("released", flush=True)
-"""
-
-
 def test_of_managers_that_start_at_once_one_gets_the_file_though_a_stranger_has_a_shared_lock(
     shared, talk
 ):
     path = shared / "pool.pid"
-    rivals = [talk(RIVAL, path) for _ in range(5)]
+    rivals = [talk(CLAIM, path) for _ in range(5)]
     assert {rival.hear() for rival in rivals} == {"here"}
     for _ in range(20):
         path.write_text("1\n")

@@ -6,23 +6,7 @@ import signal
 
 import pytest
 
-CLAIM = """
-import os, sys
-from django_rq_pool.system.pidfile import PidFile, PidFileError
-
-pidfile = PidFile(sys.argv[1])
-print("here", flush=True)
-for line in sys.stdin:
-    try:
-        pidfile.claim()
-    except PidFileError as error:
-        print(error, flush=True)
-    else:
-        print("won", flush=True)
-        sys.stdin.readline()
-        pidfile.release()
-        print("released", flush=True)
-"""
+from rivals import CLAIM
 
 WAIT = "import sys; print('here', flush=True); sys.stdin.readline()"
 
