@@ -85,9 +85,9 @@ def end_with_family(pid: int) -> None:
         pid: the process, a child of this one.
     """
     # It neither goes on without the others, and records that, nor makes others.
-    _signal_group(pid, signal.SIGSTOP)
+    processes.signal_child_and_group(pid, signal.SIGSTOP)
     kill(descendants(pid))
-    _signal_group(pid, signal.SIGKILL)
+    processes.signal_child_and_group(pid, signal.SIGKILL)
 
 
 def kill_own_family() -> None:
@@ -120,11 +120,6 @@ def kill(found: Iterable[psutil.Process]) -> None:
     # Children first: the end of a parent would have the system continue those that are stopped.
     for each in reversed(stopped):
         _send(each, signal.SIGKILL)
-
-
-def _signal_group(pid: int, signum: int) -> None:
-    processes.signal_process_group(pid, signum)
-    processes.send(pid, signum)  # a work horse that has just been forked does not lead it yet
 
 
 def is_alive(process: psutil.Process) -> bool:
