@@ -19,13 +19,14 @@ from ..config.groups import QueueGroup
 from ..ipc.assignment import RECOVERED, Assignment, DeadWorker
 from ..ipc.counts_records import GroupStats, WorkerStats
 from ..planning.actions import Action, KillHorse, Recover, StopRecovery, StopWorker
-from ..planning.backoff import QUICK, Backoff
+from ..planning.backoff import QUICK
 from ..planning.boots import EndBoot
 from ..planning.left_behind import KillLeftBehind
 from ..planning.recoveries import RecoveryProcess, UnrecoveredWorker
 from ..planning.roster import Orphan, Roster, Stop, WorkerRecord
 from ..system import parents, processes
 from .boot_endings import BootEndings
+from .delays import Delays
 from .farewell import log_unrecovered
 from .incidents import Incidents
 from .left_behind import LeftBehindKiller
@@ -47,15 +48,13 @@ class Children:
 
     Attributes:
         roster: the live processes, and the dead workers that are still to be recovered.
-        backoffs: how long each group waits after failures, by its name.
-        delayed_by: what it waited after the last time: ``SIGSEGV``.
+        delays: how long each group waits after failures.
     """
 
     def __init__(self, spawner: Spawner, incidents: Incidents, *, burst: bool) -> None:
         self.roster = Roster()
         self._boot_endings = BootEndings(self.roster, spawner.stack_file, incidents)
-        self.backoffs: dict[str, Backoff] = {}
-        self.delayed_by: dict[str, str] = {}
+        self.delays = Delays()
         self._spawner = spawner
         self._burst = burst
         self._adopts_orphans = parents.adopt_orphans()
@@ -71,11 +70,6 @@ class Children:
     def busy(self) -> set[int]:
         """The pids of the workers that run a job."""
         return {pid for pid, assignment in self._assignments.items() if assignment.slot.busy}
-
-    def fails_to_boot(self) -> bool:
-        """Whether a worker of any group died before it was ready, and none has become ready
-        since."""
-        return any(backoff.boot_failures for backoff in self.backoffs.values())
 
     def worker_stats(self, groups: Iterable[QueueGroup]) -> WorkerStats:
         """What the autoscaling process has to know about the workers of these groups."""
@@ -109,14 +103,12 @@ class Children:
             paused: it takes no job until CONT.
         """
         now = processes.monotonic()
-        if now < self._backoff(group.name).not_before:
+        if now < self.delays.of(group.name).not_before:
             return  # the fork before this one has just failed
         try:
             pid, assignment = self._spawner.fork_worker(group, number, paused=paused)
         except OSError as error:
-            backoff = self._backoff(group.name).boot_failed(now, now, random.random())
-            self.backoffs[group.name] = backoff
-            self._log_delay(group.name, f"cannot fork: {error}", backoff.not_before - now)
+            self.delays.boot_failed(group.name, now, now, f"cannot fork: {error}")
             return
         self._assignments[pid] = assignment
         record = WorkerRecord(
@@ -136,7 +128,7 @@ class Children:
     def mark_ready(self, record: WorkerRecord) -> None:
         """Notes that a worker listens."""
         self.roster.mark_ready(record.pid, processes.monotonic())
-        self.backoffs[record.group] = self._backoff(record.group).became_ready()
+        self.delays.became_ready(record.group)
         logger.info("worker %d of %s ready", record.pid, record.group)
 
     def act(self, action: Action) -> None:
@@ -278,7 +270,7 @@ class Children:
         ended, seconds = self._done_before.get(record.group, (0, 0.0))
         self._done_before[record.group] = (ended + slot.done[0], seconds + slot.done[1])
         self._spawner.forget(assignment)
-        self._update_backoff(record, death, now, left=left)
+        self._count_end(record, death, now, left=left)
 
     def _is_alive(self, horse_pid: int) -> bool:
         """Whether the work horse of a dead worker is still alive. Where the manager adopts orphans,
@@ -287,37 +279,25 @@ class Children:
             return processes.is_our_child(horse_pid)
         return processes.exists(horse_pid)
 
-    def _update_backoff(
+    def _count_end(
         self, record: WorkerRecord, death: processes.Death, now: float, *, left: bool
     ) -> None:
         """Decides whether a death delays the group's next fork. A worker that has ``left`` has not
         crashed."""
         if record.stop is not None:
             return
-        backoff = self._backoff(record.group)
         if record.ready_at is None:
-            backoff = backoff.boot_failed(record.forked_at, now, random.random())
             reason = "not ready in time" if record.killed else str(death)
-            self._log_delay(record.group, reason, backoff.not_before - now)
+            self.delays.boot_failed(record.group, record.forked_at, now, reason)
             self._boot_endings.log_kept(record)
         elif left or now - record.ready_at >= QUICK:
-            backoff = backoff.ended_well()
+            self.delays.ended_well(record.group)
             if left and self._burst:
                 self.roster.finished[record.group] += 1
         elif death.signum != signal.SIGKILL:
             # SIGKILL comes from an operator or from the kernel when memory is short: it is no sign
             # that the worker's code is broken.
-            backoff = backoff.died_quickly(record.forked_at, now, random.random())
-            if backoff.not_before > now:
-                self._log_delay(record.group, str(death), backoff.not_before - now)
-        self.backoffs[record.group] = backoff
-
-    def _log_delay(self, group: str, reason: str, delay: float) -> None:
-        self.delayed_by[group] = reason
-        logger.warning("group %s: %s; next fork in %.1f s", group, reason, delay)
-
-    def _backoff(self, group: str) -> Backoff:
-        return self.backoffs.get(group, Backoff())
+            self.delays.died_quickly(record.group, record.forked_at, now, str(death))
 
 
 def _log_orphan_end(orphan: Orphan, how: str) -> None:

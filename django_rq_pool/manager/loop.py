@@ -113,7 +113,7 @@ class Manager:
         wanted = self._targets.wanted(self._outgoing.keep)
         if stopping:
             self._takeover.give_up()
-        elif self._takeover.is_midway and self._children.fails_to_boot():
+        elif self._takeover.is_midway and self._children.delays.fails_to_boot():
             logger.error("workers cannot boot: the older pool gets its workers back")
             self._exit_status = ExitStatus.FAILED
             self.phase = Phase.QUITTING
@@ -185,7 +185,7 @@ class Manager:
             self.phase,
             wanted,
             self._children.roster,
-            self._children.backoffs,
+            self._children.delays.backoffs,
             self._children.busy(),
             processes.monotonic(),
             self._plan_options,
@@ -224,7 +224,7 @@ class Manager:
             self.phase,
             wanted,
             self._children.roster,
-            self._children.backoffs,
+            self._children.delays.backoffs,
             processes.monotonic(),
             obstacle,
         )
@@ -287,10 +287,10 @@ class Manager:
             title,
             self._targets.wanted(self._outgoing.keep),
             self._children.roster,
-            self._children.backoffs,
+            self._children.delays.backoffs,
             activities,
             self._targets.reasons,
-            self._children.delayed_by,
+            self._children.delays.causes,
             partial(self._incidents.of, now=now),
             now,
         )
@@ -334,7 +334,7 @@ class Manager:
             self._status.reloaded()
             self.phase = phases.after_load(self.phase)
             self._children.reopen_logs()
-            self._children.backoffs.clear()
+            self._children.delays.backoffs.clear()
             self._targets.renew()
 
     def _show_title(self) -> None:
