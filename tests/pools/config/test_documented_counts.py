@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import socket
 import sqlite3
@@ -163,8 +164,13 @@ def test_a_script_runs_the_pool(start_pool):
 
 
 def test_a_command_runs_the_pool(start_pool):
-    script = "import django\ndjango.setup()\n" + example("api-call-command") + "print('goes on')\n"
+    # It replaces whatever has its name: pools of other tests have the example's.
+    name = f"command-{secrets.token_hex(4)}"
+    given = example("api-call-command")
+    assert 'name="shop"' in given
+    given = given.replace('name="shop"', f"name={name!r}")
+    script = f"import django\ndjango.setup()\n{given}print('goes on')\n"
     pool = start_pool(command=python_command("-c", script)).expect_ready(4)
-    pool.expect("of pool shop started: high,default=4")
+    pool.expect(f"of pool {name} started: high,default=4")
     assert pool.stop() == 0
     assert pool.found("^goes on$")
